@@ -1,0 +1,37 @@
+"""Every bound of the engine in one table, with its unit and its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from minuet.contracts.action import RetryPolicy
+
+FACTS_PER_RUN: Final = 10_000
+"""Facts of one run: it must fit in memory; larger work is several runs."""
+
+RUNS_IN_MEMORY: Final = 10_000
+"""Runs whose facts are held in memory; the others wait in the store."""
+
+RETRY: Final = RetryPolicy()
+"""Default of every step: 10 attempts in about 8½ minutes cover a restart and a failover."""
+
+STUCK_AFTER: Final = 10
+"""Failed attempts after which a compensation that is tried for ever is shown as stuck."""
+
+ATTEMPT_TIMEOUT_MS: Final = 30_000
+"""Run time of one attempt: an action is a local transaction; long work says so."""
+
+KEEP_EARLY_EVENT_MS: Final = 24 * 3_600_000
+"""How long an event is kept that nobody waits for yet; then it is parked, never dropped."""
+
+RETENTION_MS: Final = 30 * 24 * 3_600_000
+"""How long an ended run is kept: a month of questions."""
+
+INPUT_BYTES: Final = 1 << 20
+"""An input, an event, a resolved result from outside."""
+
+KEY_BYTES: Final = 256
+"""A business key, and an event's key."""
+
+POSITION_BYTES: Final = 96
+"""A position, so that an operation key fits every broker's limit."""

@@ -1,0 +1,210 @@
+"""The ports: what a store and a clock promise, in semantics. Rules live in the engine; a store keeps rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from minuet.engine.row import AttemptRow, AuditRow, Decision, FactRow, InboxRow, PlanRow, RunRow, TimerRow, WaitRow
+
+
+class Clock(Protocol):
+    """The time of this participant."""
+
+    def now_ms(self) -> int:
+        """Give milliseconds since 1970 UTC."""
+        ...
+
+    def monotonic_ms(self) -> int:
+        """Give milliseconds that never go back; only differences mean something."""
+        ...
+
+
+class Statement(NamedTuple):
+    """A statement of a user's transaction; `kind`: `execute`, `fetch`, `fetch_one`, `executemany`."""
+
+    kind: str
+    sql: str
+    arguments: tuple[Any, ...]
+
+
+class Work(Protocol):
+    """A transactional handler, driven statement by statement by the store that owns the connection.
+
+    The store opens a savepoint, asks for `next(None)`, executes the statement that it gives, answers with
+    `next(answer)`, and so on. None means that it has ended: then `decision` holds the rows that go with its
+    writes, or None if everything it wrote is to be undone. A statement that fails is given back with
+    `fail(error)`, which answers like `next`. Whatever either raises undoes the savepoint.
+    """
+
+    first: Statement
+
+    def next(self, answer: Any) -> Statement | None:
+        """Take the answer of the last statement; give the next one, or None at the end."""
+        ...
+
+    def fail(self, error: Exception) -> Statement | None:
+        """Take the error of the last statement; give the next one, or None at the end."""
+        ...
+
+    def finish(self, *, undo: bool) -> Decision | None:
+        """Say what is recorded: called once, after the end; `undo` tells that the writes were rolled back.
+
+        Answers are one of: a decision to be recorded together with the writes (or without them when `undo`).
+        """
+        ...
+
+    def keeps_writes(self) -> bool:
+        """Say, after the end, whether the handler's writes stand; if not they are rolled back before `finish`."""
+        ...
+
+
+class Outcome(NamedTuple):
+    """What became of a submitted decision or work: `error` is None when it is durable.
+
+    `decision` is what was recorded (for a work: what its `finish` gave).
+    """
+
+    decision: Decision | None
+    work: Work | None
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What opening a store told: its epoch (raised by every opening) and incarnation (changed by a restore)."""
+
+    epoch: int
+    incarnation: str
+
+
+@dataclass(slots=True, kw_only=True)
+class StoredRun:
+    """All rows of one run; facts in the order of `seq`."""
+
+    run: RunRow
+    facts: list[FactRow]
+    attempts: list[AttemptRow] = field(default_factory=list)
+    timers: list[TimerRow] = field(default_factory=list)
+    waits: list[WaitRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list, newest first. `before`: only run ids below it (a cursor). Empty means any."""
+
+    states: tuple[str, ...] = ()
+    workflow: str | None = None
+    key: str | None = None
+    since_ms: int | None = None
+    paused: bool | None = None
+    before: int | None = None
+    limit: int = 50
+
+
+class Store(Protocol):
+    """Where facts are kept. One owner writes; anybody may read.
+
+    Writing is by groups: whatever has been submitted when a commit begins shares one transaction and one sync.
+    A decision that cannot be recorded (a contradiction) gets its error and does not sink its group.
+    When the commit itself fails, every outcome of the group is `StoreUnavailable`, and the store is reopened.
+    """
+
+    async def open(self, on_outcomes: Callable[[Sequence[Outcome]], None]) -> Opened:
+        """Open for writing; outcomes of each group arrive in the opener's event loop, in order of submission.
+
+        Raises:
+            AlreadyOpen: another process holds it; names that process.
+            StoreDamaged: this is not a store of Minuet, or one of a later release.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Commit what was submitted, then close. Idempotent."""
+        ...
+
+    def submit(self, decision: Decision) -> None:
+        """Have a decision recorded with the next group. Returns at once."""
+        ...
+
+    def submit_work(self, work: Work) -> None:
+        """Have a transactional handler performed, and what it decides recorded, with the next group."""
+        ...
+
+    @property
+    def backlog(self) -> int:
+        """Give how many decisions and works wait for the next group."""
+        ...
+
+    async def load_run(self, run: int) -> StoredRun | None:
+        """Read one run with all its rows, as of the last commit."""
+        ...
+
+    async def load_runs(self, runs: Sequence[int]) -> list[StoredRun]:
+        """Read several runs at once; missing ones are left out."""
+        ...
+
+    async def find_run(self, workflow: str | None, key: str) -> RunRow | None:
+        """Find the newest run of this key (of any workflow where None)."""
+        ...
+
+    async def list_runs(self, which: RunFilter) -> list[RunRow]:
+        """List runs, newest first."""
+        ...
+
+    async def count_runs(self) -> dict[tuple[str, str], int]:
+        """Count unfinished runs by (workflow, state). Costs time in proportion to them, never to ended ones."""
+        ...
+
+    async def runs_to_load(self, after: int, limit: int) -> list[int]:
+        """Give ids above `after`, ascending, of runs with `load` 1."""
+        ...
+
+    async def timers_due(self, until_ms: int, limit: int) -> list[TimerRow]:
+        """Give timers due at or before this instant, earliest first."""
+        ...
+
+    async def attempts_due(self, until_ms: int, limit: int) -> list[AttemptRow]:
+        """Give attempts in state `waiting` of runs with `load` 0 that are due, earliest first."""
+        ...
+
+    async def waits_for(self, event: str, key: str) -> list[WaitRow]:
+        """Give the armed waits for this event and key, oldest first."""
+        ...
+
+    async def kept_events(self, event: str, key: str) -> list[InboxRow]:
+        """Give the events of this type and key that nobody has taken, in order of arrival."""
+        ...
+
+    async def find_event(self, source: str, message: str) -> InboxRow | None:
+        """Find an event by its identity."""
+        ...
+
+    async def expired_events(self, until_ms: int, limit: int) -> list[InboxRow]:
+        """Give kept events whose time is over."""
+        ...
+
+    async def parked(self, limit: int) -> tuple[list[tuple[RunRow, AttemptRow]], list[RunRow], list[InboxRow]]:
+        """Give what needs a person: parked attempts with their runs, quarantined runs, parked events."""
+        ...
+
+    async def plans(self) -> list[PlanRow]:
+        """Give all plans."""
+        ...
+
+    async def open_digests(self) -> dict[str, int]:
+        """Count unfinished runs by the digest of their plan."""
+        ...
+
+    async def audit(self, limit: int) -> list[AuditRow]:
+        """Give the newest audit rows, newest first."""
+        ...
+
+    async def forget(self, ended_before_ms: int, limit: int) -> int:
+        """Remove ended runs with all their rows, oldest first, in one transaction; give how many."""
+        ...
+
+    async def setup(self, work: Work) -> None:
+        """Perform a work of its own group, for services that create their tables."""
+        ...

@@ -1,0 +1,95 @@
+"""A plan as tables: for each condition who watches it, so that learning a fact touches only its watchers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minuet.contracts.action import RetryPolicy
+from minuet.engine import bound
+from minuet.plans.condition import ENTER, EXIT, FAN, FIRST, LAST, NEXT, OUTER, PREV, SAME
+from minuet.plans.plan import Plan
+from minuet.plans.rule import Rule
+
+EDGE_CODES = {e: i for i, e in enumerate((SAME, ENTER, NEXT, LAST, PREV, FIRST, EXIT, FAN))}
+E_SAME, E_ENTER, E_NEXT, E_LAST, E_PREV, E_FIRST, E_EXIT, E_FAN = range(8)
+
+
+class Program:
+    """The tables of one plan; shared by all its runs, and never changed."""
+
+    def __init__(self, plan: Plan, default_retry: RetryPolicy = bound.RETRY) -> None:
+        conditions = plan.conditions
+        n = len(conditions)
+        self.plan = plan
+        self.values = plan.values
+        self.rules = plan.rules
+        self.blocks = plan.blocks
+        self.switches = plan.switches
+        self.default_retry = default_retry
+        self.fact_node: dict[tuple[str, str], int] = {}
+        self.is_and = [c.kind == "and" for c in conditions]
+        self.is_count = [c.kind == "count" for c in conditions]
+        self.depth = [len(c.scope) for c in conditions]
+        self.limit = [plan.blocks[c.scope[-1]].limit if c.scope else 0 for c in conditions]
+        self.block = [c.scope[-1] if c.scope else -1 for c in conditions]
+        edges: list[list[tuple[int, int]]] = [[] for _ in range(n)]
+        self.need = [0] * n  # inputs of an `and` that come with its own round
+        self.outer: list[list[int]] = [[] for _ in range(n)]  # and those that stand further out
+        self.counted = [-1] * n  # for `count`: the block whose elements it counts
+        self.counts_of: dict[int, list[int]] = {}
+        for i, c in enumerate(conditions):
+            if c.kind == "fact":
+                self.fact_node[c.of] = i
+            elif c.kind == "count":
+                self.counted[i] = c.of[0]
+                self.counts_of.setdefault(c.of[0], []).append(i)
+            for source, edge in c.inputs:
+                if edge == OUTER:
+                    self.outer[i].append(source)
+                else:
+                    edges[source].append((EDGE_CODES[edge], i))
+                    self.need[i] += 1
+        self.edges = [tuple(e) for e in edges]
+        rules: list[list[int]] = [[] for _ in range(n)]
+        for r, rule in enumerate(plan.rules):
+            rules[rule.when].append(r)
+        self.rules_of = [tuple(r) for r in rules]
+        switches: list[list[int]] = [[] for _ in range(n)]
+        for s, switch in enumerate(plan.switches):
+            switches[switch.trigger].append(s)
+        self.switches_of = [tuple(s) for s in switches]
+        self.releases = {b.ended: i for i, b in enumerate(plan.blocks) if b.ended is not None and b.at_once}
+        self.heads = self._heads()
+        self.runs: dict[str, Rule] = {r.position: r for r in plan.rules if r.kind == "run"}
+        self.compensations = {r.position: _compensation(r) for r in plan.rules if r.about.get("compensation")}
+        self.deadline_depth = {r.position: len(r.scope) for r in plan.rules if r.kind == "deadline"}
+        self.has_attempt = _has_attempt(plan.body)
+        self.order = {r.position: i for i, r in reversed(list(enumerate(plan.rules))) if r.position}
+
+    def _heads(self) -> dict[int, list[int]]:
+        """Give, for the conditions that begin a round, the values that are handed from round to round.
+
+        They are read as soon as the round begins: so each is one step from the last, whatever the number of rounds.
+        """
+        begins = {}
+        for i, c in enumerate(self.plan.conditions):
+            if any(e == ENTER for _, e in c.inputs):
+                begins[c.scope] = i
+        found: dict[int, list[int]] = {}
+        for v, value in enumerate(self.values):
+            if value.kind == "head" and value.scope in begins:
+                found.setdefault(begins[value.scope], []).append(v)
+        return found
+
+
+def _compensation(run: Rule) -> Rule:
+    """Give the rule that compensates a step, for where it is due without the plan's own condition (`abandon`)."""
+    service, action = run.about["compensation"]
+    about = {"service": service, "action": action, "codes": [], "retry": None, "attempt_timeout_ms": None}
+    return Rule(kind="compensate", position=run.position, when=run.when, scope=run.scope, who=run.who, about=about)
+
+
+def _has_attempt(node: Any) -> bool:
+    if isinstance(node, dict):
+        return node.get("node") == "Attempt" or any(_has_attempt(x) for x in node.values())
+    return isinstance(node, list) and any(_has_attempt(x) for x in node)

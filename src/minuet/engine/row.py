@@ -1,0 +1,251 @@
+"""What is kept: the rows of each noun, as plain tuples, and a decision: rows that become durable together.
+
+Rows are `NamedTuple`s in the order of the columns, so that a store binds them as they are.
+Times are milliseconds since 1970 UTC. A round is text: `""`, `"2"`, `"2.0"`. Values are JSON text.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class RunState(StrEnum):
+    """The states of a run. The last three are ended; `stuck` and `quarantined` are parked: a person is needed."""
+
+    RUNNING = "running"
+    COMPENSATING = "compensating"
+    STUCK = "stuck"
+    QUARANTINED = "quarantined"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+    TERMINATED = "terminated"
+
+
+ENDED = frozenset({RunState.COMPLETED, RunState.COMPENSATED, RunState.TERMINATED})
+
+
+class Slot:
+    """What a fact answers at its position and round; a slot is filled once. All outcomes share one."""
+
+    OUTCOME, COMPENSATED, OPEN, BACK, GONE = range(5)
+
+
+_SLOTS = {"compensated": Slot.COMPENSATED, "open": Slot.OPEN, "back": Slot.BACK, "gone": Slot.GONE}
+
+
+def slot_of(label: str) -> int:
+    """Give the slot of a label: every label but `compensated` and the marks is an outcome."""
+    return _SLOTS.get(label, Slot.OUTCOME)
+
+
+class RunRow(NamedTuple):
+    """A run. `key` is None where the run id is the key. `input` is the value of the start fact.
+
+    `load`: 1 where there may be something to do without being asked (loaded at start), 0 where the run waits
+    for a timer, an event or a person (left in the store), None when it has ended.
+    `result`: JSON of what was returned, or of the rejection (`{"code", "position", "message", "details"}`).
+    """
+
+    run: int
+    workflow: str
+    digest: str
+    key: str | None
+    input: str | None
+    state: str
+    load: int | None
+    paused: int
+    dirty: int
+    reason: str | None
+    result: str | None
+    started_at_ms: int
+    ended_at_ms: int | None
+
+
+class RunChange(NamedTuple):
+    """What may change of a run."""
+
+    state: str
+    load: int | None
+    paused: int
+    dirty: int
+    reason: str | None
+    result: str | None
+    ended_at_ms: int | None
+    run: int
+
+
+class FactRow(NamedTuple):
+    """A fact. `seq` counts the facts of a run in the order in which they were recorded, from 1."""
+
+    run: int
+    position: str
+    round: str
+    slot: int
+    label: str
+    value: str | None
+    seq: int
+    at_ms: int
+
+
+class AttemptRow(NamedTuple):
+    """That an action was tried and has no outcome yet. Written from the first technical failure on.
+
+    `direction`: `forward` or `compensation`. `state`: `waiting` (until `next_at_ms`), `running` (counted before it
+    runs again, after a crash), `parked` (a person is needed), `tombstone` (given up before it ran: it must not run).
+    """
+
+    run: int
+    position: str
+    round: str
+    direction: str
+    state: str
+    attempts: int
+    next_at_ms: int
+    first_at_ms: int
+    last_at_ms: int
+    error: str | None
+
+
+class AttemptKey(NamedTuple):
+    """Names an attempt row."""
+
+    run: int
+    position: str
+    round: str
+    direction: str
+
+
+class TimerRow(NamedTuple):
+    """A timer; `purpose`: `sleep`, `wait`, `timeout`, `abandon`, `deadline`."""
+
+    run: int
+    position: str
+    round: str
+    purpose: str
+    due_at_ms: int
+
+
+class TimerKey(NamedTuple):
+    """Names a timer row."""
+
+    run: int
+    position: str
+    round: str
+    purpose: str
+
+
+class WaitRow(NamedTuple):
+    """An armed wait: the first event of this type and key that nobody has taken fills it."""
+
+    event: str
+    key: str
+    run: int
+    position: str
+    round: str
+    since_ms: int
+
+
+class WaitKey(NamedTuple):
+    """Names a wait row."""
+
+    event: str
+    key: str
+    run: int
+    position: str
+    round: str
+
+
+class InboxRow(NamedTuple):
+    """An event from outside; (source, message) is its identity.
+
+    `state`: `kept` (nobody has waited for it yet), `taken` (by run, position, round), `parked` (kept too long).
+    """
+
+    source: str
+    message: str
+    event: str
+    version: int
+    key: str
+    body: str
+    state: str
+    run: int | None
+    position: str | None
+    round: str | None
+    received_at_ms: int
+    expires_at_ms: int
+
+
+class InboxTaken(NamedTuple):
+    """That a kept event has been taken by a wait, or parked (`state`)."""
+
+    state: str
+    run: int | None
+    position: str | None
+    round: str | None
+    source: str
+    message: str
+
+
+class PlanRow(NamedTuple):
+    """A plan as JSON text, under its digest."""
+
+    digest: str
+    workflow: str
+    body: str
+    created_at_ms: int
+
+
+class AuditRow(NamedTuple):
+    """That somebody changed something; written also when it failed."""
+
+    at_ms: int
+    who: str
+    verb: str
+    subject: str
+    outcome: str
+    note: str | None
+
+
+class Decision:
+    """Rows that become durable together, whole or not at all.
+
+    A decision belongs to one run, or to none (`run` 0). Within one group a store writes noun by noun, in the
+    order of the attributes below, with inserts before deletes; this is safe because a timer, wait or
+    attempt of one key is never deleted and made again.
+    """
+
+    __slots__ = (
+        "attempts",
+        "attempts_done",
+        "audit",
+        "changes",
+        "facts",
+        "inbox",
+        "inbox_taken",
+        "plans",
+        "run",
+        "runs",
+        "timers",
+        "timers_done",
+        "token",
+        "waits",
+        "waits_done",
+    )
+
+    def __init__(self, run: int = 0, token: object = None) -> None:
+        self.run = run
+        self.token = token  # whatever the caller wants to see again with the outcome
+        self.plans: list[PlanRow] | tuple[()] = ()
+        self.runs: list[RunRow] | tuple[()] = ()
+        self.facts: list[FactRow] | tuple[()] = ()
+        self.attempts: list[AttemptRow] | tuple[()] = ()
+        self.timers: list[TimerRow] | tuple[()] = ()
+        self.waits: list[WaitRow] | tuple[()] = ()
+        self.inbox: list[InboxRow] | tuple[()] = ()
+        self.inbox_taken: list[InboxTaken] | tuple[()] = ()
+        self.audit: list[AuditRow] | tuple[()] = ()
+        self.changes: list[RunChange] | tuple[()] = ()
+        self.attempts_done: list[AttemptKey] | tuple[()] = ()
+        self.timers_done: list[TimerKey] | tuple[()] = ()
+        self.waits_done: list[WaitKey] | tuple[()] = ()

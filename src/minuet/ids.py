@@ -1,0 +1,75 @@
+"""Ids, and how each is derived. Pure: whoever makes an id is given the time and its own node number.
+
+A run id is a 63-bit integer, so that the rows of runs that begin together lie together in every store:
+
+    | 42 bits: milliseconds since 1970 | 8 bits: node | 13 bits: counter within the millisecond |
+
+Its public form is 13 characters of Crockford's base 32, which sorts as the integer does.
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+RunId = NewType("RunId", int)
+Digest = NewType("Digest", str)
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_VALUES = {c: i for i, c in enumerate(_ALPHABET)} | {"O": 0, "I": 1, "L": 1}
+_COUNTER_BITS, _NODE_BITS = 13, 8
+_TEXT_LENGTH = 13
+
+
+def run_text(run: int) -> str:
+    """Give the public form of a run id."""
+    out = []
+    for _ in range(_TEXT_LENGTH):
+        out.append(_ALPHABET[run & 31])
+        run >>= 5
+    return "".join(reversed(out))
+
+
+def parse_run(text: str) -> RunId | None:
+    """Read the public form of a run id; None if it is not one."""
+    if len(text) != _TEXT_LENGTH:
+        return None
+    run = 0
+    for c in text.upper():
+        if (value := _VALUES.get(c)) is None:
+            return None
+        run = run << 5 | value
+    return RunId(run) if run < 1 << 63 else None
+
+
+def round_text(indices: tuple[int, ...]) -> str:
+    """Give a round as text: `""` outside loops, `"2"`, nested `"2.0"`, outermost first."""
+    return ".".join(map(str, indices)) if indices else ""
+
+
+def parse_round(text: str) -> tuple[int, ...]:
+    """Read what `round_text` wrote."""
+    return tuple(map(int, text.split("."))) if text else ()
+
+
+def op_key(run: int, position: str, indices: tuple[int, ...], direction: str, generation: int = 0) -> str:
+    """Give the operation key: the same for every attempt, so that others can recognise a repetition."""
+    return f"{run_text(run)}:{position}:{round_text(indices) or '0'}:{direction}:{generation}"
+
+
+class RunIds:
+    """Makes run ids that only grow, also when the clock steps back."""
+
+    def __init__(self, node: int = 0) -> None:
+        self._node = node & ((1 << _NODE_BITS) - 1)
+        self._last_ms = 0
+        self._count = 0
+
+    def next(self, now_ms: int) -> RunId:
+        """Give the next id at `now_ms` (milliseconds since 1970)."""
+        if now_ms > self._last_ms:
+            self._last_ms, self._count = now_ms, 0
+        elif self._count == (1 << _COUNTER_BITS) - 1:
+            self._last_ms, self._count = self._last_ms + 1, 0
+        else:
+            self._count += 1
+        return RunId((self._last_ms << _NODE_BITS | self._node) << _COUNTER_BITS | self._count)

@@ -1,0 +1,342 @@
+"""A plan: a compiled workflow as data. Made once, stored, shipped, and loaded without any user's code.
+
+The JSON form has two halves: what counts for the digest (rules, conditions, values, the tree as drawn for people), and
+where things stand in the user's files, which does not. Two equal sources, with equal contracts and styles, give the
+same bytes and so the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+import msgspec
+
+from minuet.errors import PlanInvalid, WorkflowRefused
+from minuet.plans import placement
+from minuet.plans.compile import Compiled, compile_tree
+from minuet.plans.condition import EDGES, FALSE, Condition, simplify
+from minuet.plans.placement import Placement
+from minuet.plans.reach import sections
+from minuet.plans.rule import Block, Rule, Switch, Value
+from minuet.workflows import expression
+from minuet.workflows.tree import Node, Place, WorkflowTree
+
+FORMAT = 1
+_KINDS = frozenset({"false", "start", "fact", "arm", "and", "or", "count"})
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """A compiled workflow. `body` is its tree as JSON, for people; `places` gives (file, line, column) by position."""
+
+    workflow: str
+    digest: str
+    input_shape: str | None
+    result_shape: str
+    style: str
+    sections: dict[str, str]
+    conditions: list[Condition]
+    values: list[Value]
+    rules: list[Rule]
+    switches: list[Switch]
+    blocks: list[Block]
+    body: dict[str, Any]
+    places: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Give `workflow@digest`, the digest cut to eight digits."""
+        return f"{self.workflow}@{self.digest[:8]}"
+
+    def steps(self) -> list[Rule]:
+        """Give the rules that run steps, in the order of the text."""
+        return [r for r in self.rules if r.kind == "run"]
+
+    def services(self) -> dict[str, set[str]]:
+        """Give the services that the plan names, with the actions and compensations it needs of each."""
+        found: dict[str, set[str]] = {}
+        for r in self.rules:
+            if r.kind in ("run", "compensate"):
+                found.setdefault(r.about["service"], set()).add(r.about["action"])
+        return found
+
+    def to_json(self) -> bytes:
+        """Give the plan as JSON text."""
+        return msgspec.json.encode({**_content(self), "digest": self.digest, "places": self.places})
+
+
+def make_plan(tree: WorkflowTree, where: Placement | None = None) -> Plan:
+    """Compile a workflow as read into a plan.
+
+    Raises:
+        WorkflowRefused: a part has a style in which it cannot be performed.
+    """
+    where = where or Placement()
+    inner = sections(tree.body)
+    if findings := placement.not_yet(tree, where, inner):
+        raise WorkflowRefused(findings)
+    plan = Plan(
+        workflow=tree.name,
+        digest="",
+        input_shape=tree.input[1] if tree.input else None,
+        result_shape=tree.result_shape,
+        style=where.root,
+        sections={s.position: where.style_of(s) for s in inner},
+        conditions=[],
+        values=[],
+        rules=[],
+        switches=[],
+        blocks=[],
+        body=_drawn(tree.body),
+        places=dict(_places(tree.body)),
+    )
+    _tidy(compile_tree(tree, where), plan)
+    plan.digest = _digest(plan)
+    return plan
+
+
+def load_plan(raw: bytes | str) -> Plan:
+    """Load a plan from its JSON text.
+
+    Raises:
+        PlanInvalid: it is damaged, was altered (its digest does not fit), or is of another format.
+    """
+    try:
+        data = msgspec.json.decode(raw)
+        if data["format"] != FORMAT:
+            raise PlanInvalid(
+                f"the plan has format {data['format']}, this release reads {FORMAT}",
+                remedy="Install the release that wrote it",
+            )
+        plan = Plan(
+            workflow=data["workflow"],
+            digest=data["digest"],
+            input_shape=data["input_shape"],
+            result_shape=data["result_shape"],
+            style=data["style"],
+            sections=data["sections"],
+            conditions=[
+                Condition(k, tuple(s), _tuples(of), [(int(i), str(e)) for i, e in inputs])
+                for k, s, of, inputs in data["conditions"]
+            ],
+            values=[
+                Value(
+                    kind=k, scope=tuple(s), of=(expression.from_json(of[0]),) if k == "expression" else _tuples(of)
+                )
+                for k, s, of in data["values"]
+            ],
+            rules=[
+                Rule(kind=k, position=p, when=w, scope=tuple(s), who=who, arguments=[(n, v) for n, v in a], about=about)
+                for k, p, w, s, who, a, about in data["rules"]
+            ],
+            switches=[
+                Switch(position=p, trigger=t, scope=tuple(s), guard=g, arms=(a, b, c))
+                for p, t, s, g, (a, b, c) in data["switches"]
+            ],
+            blocks=[Block(**b) for b in data["blocks"]],
+            body=data["body"],
+            places={p: (f, li, co) for p, (f, li, co) in data["places"].items()},
+        )
+    except PlanInvalid:
+        raise
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as e:
+        raise PlanInvalid(f"the plan cannot be read: {e}", remedy="Restore it, or make it anew from its source") from e
+    if plan.digest != _digest(plan):
+        raise PlanInvalid(
+            f"plan {plan.name} was altered: its content has the digest {_digest(plan)[:8]}",
+            remedy="Restore it, or make it anew from its source",
+        )
+    _verify(plan)
+    return plan
+
+
+def _content(plan: Plan) -> dict[str, Any]:
+    """Give what counts for the digest."""
+    return {
+        "format": FORMAT,
+        "workflow": plan.workflow,
+        "input_shape": plan.input_shape,
+        "result_shape": plan.result_shape,
+        "style": plan.style,
+        "sections": plan.sections,
+        "conditions": [(c.kind, c.scope, c.of, c.inputs) for c in plan.conditions],
+        "values": [(v.kind, v.scope, v.of) for v in plan.values],
+        "rules": [(r.kind, r.position, r.when, r.scope, r.who, r.arguments, r.about) for r in plan.rules],
+        "switches": [(s.position, s.trigger, s.scope, s.guard, s.arms) for s in plan.switches],
+        "blocks": [{f.name: getattr(b, f.name) for f in fields(b)} for b in plan.blocks],
+        "body": plan.body,
+    }
+
+
+def _digest(plan: Plan) -> str:
+    raw = msgspec.json.encode(_content(plan), order="deterministic")
+    return hashlib.sha256(raw).hexdigest()[:16]
+
+
+def _tuples(x: Any) -> Any:
+    return tuple(_tuples(i) for i in x) if isinstance(x, list | tuple) else x
+
+
+def _drawn(node: Any) -> Any:
+    """Give a tree as JSON, without its places."""
+    if isinstance(node, Node) or is_dataclass(node):
+        return {"node": type(node).__name__} | {
+            f.name: _drawn(getattr(node, f.name)) for f in fields(node) if f.name != "place"
+        }
+    if isinstance(node, tuple | list):
+        return [_drawn(x) for x in node]
+    if isinstance(node, dict):
+        return {k: _drawn(v) for k, v in node.items()}
+    return node
+
+
+def _places(node: Any) -> Iterator[tuple[str, tuple[str, int, int]]]:
+    if isinstance(node, Node):
+        place: Place = node.place
+        if position := getattr(node, "position", None):
+            yield position, (place.file, place.line, place.column)
+        for f in fields(node):
+            yield from _places(getattr(node, f.name))
+    elif isinstance(node, tuple):
+        for x in node:
+            yield from _places(x)
+
+
+def _tidy(compiled: Compiled, plan: Plan) -> None:
+    """Keep what is used, and number it by its use, so that equal workflows give equal plans."""
+    also = {arm: [s.trigger] for s in compiled.switches for arm in s.arms if arm != FALSE}
+    possible = simplify(compiled.network.nodes, range(len(compiled.network.nodes)), also)[1]
+    rules = [r for r in compiled.rules if possible[r.when] != FALSE]
+    live = [s for s in compiled.switches if possible[s.trigger] != FALSE]
+
+    values = _Values(compiled.values)
+    for r in rules:
+        r.arguments = [(name, values.use(v)) for name, v in r.arguments]
+    for s in live:
+        s.guard = values.use(s.guard)
+    blocks = list(compiled.blocks)
+    overs = {i: values.use(b.over) for i, b in enumerate(blocks) if b.over is not None}
+
+    roots = [r.when for r in rules]
+    roots += [c for r in rules if r.kind == "mark" for c in r.about.get("codes", {}).values()]
+    roots += [arm for s in live for arm in s.arms] + [s.trigger for s in live]
+    roots += [b.ended for b in blocks if b.ended is not None]
+    roots += values.conditions()
+    plan.conditions, moved = simplify(compiled.network.nodes, roots, also)
+
+    for r in rules:
+        r.when = moved[r.when]
+        if r.kind == "mark" and "codes" in r.about:
+            r.about = {**r.about, "codes": {c: moved[i] for c, i in r.about["codes"].items() if moved[i] != FALSE}}
+    plan.rules = rules
+    where: dict[int, int] = {}
+    for s in live:
+        where[len(where)] = compiled.switches.index(s)
+        s.trigger = moved[s.trigger]
+        s.arms = (moved[s.arms[0]], moved[s.arms[1]], moved[s.arms[2]])
+    renumbered = {old: new for new, old in where.items()}
+    for c in plan.conditions:
+        if c.kind == "arm":
+            c.of = (renumbered[c.of[0]], c.of[1])
+    plan.switches = live
+    plan.blocks = [
+        Block(
+            kind=b.kind,
+            position=b.position,
+            limit=b.limit,
+            over=overs.get(i),
+            at_once=b.at_once,
+            ended=moved[b.ended] if b.ended is not None else None,
+        )
+        for i, b in enumerate(blocks)
+    ]
+    plan.values = values.moved(moved)
+
+
+class _Values:
+    """Numbers values by their first use."""
+
+    def __init__(self, old: list[Value]) -> None:
+        self.old = old
+        self.order: dict[int, int] = {}
+
+    def use(self, v: int) -> int:
+        if v not in self.order:
+            self.order[v] = len(self.order)
+            for below in self._below(self.old[v]):
+                self.use(below)
+        return self.order[v]
+
+    @staticmethod
+    def _below(v: Value) -> list[int]:
+        match v.kind:
+            case "expression":
+                return sorted(expression.variables(v.of[0]))
+            case "phi":
+                return [x for _, x in v.of]
+            case "item":
+                return [v.of[0]]
+            case "list" | "left":
+                return [v.of[1]]
+            case "head":
+                return list(v.of)
+        return []
+
+    def conditions(self) -> list[int]:
+        """Give the conditions that values name."""
+        found = []
+        for i in self.order:
+            v = self.old[i]
+            if v.kind == "phi":
+                found += [c for c, _ in v.of]
+            elif v.kind == "left":
+                found.append(v.of[0])
+        return found
+
+    def moved(self, conditions: dict[int, int]) -> list[Value]:
+        """Give the used values in their new order, with everything they name renumbered."""
+        new = []
+        for i in self.order:
+            v = self.old[i]
+            of = v.of
+            match v.kind:
+                case "expression":
+                    of = (expression.substitute(v.of[0], {x: ("var", n) for x, n in self.order.items()}),)
+                case "phi":
+                    ways = tuple((conditions[c], self.order[x]) for c, x in v.of if conditions[c] != FALSE)
+                    of = ways
+                case "item":
+                    of = (self.order[v.of[0]],)
+                case "list":
+                    of = (v.of[0], self.order[v.of[1]])
+                case "left":
+                    of = (conditions[v.of[0]], self.order[v.of[1]])
+                case "head":
+                    of = (self.order[v.of[0]], self.order[v.of[1]])
+            new.append(Value(kind=v.kind, scope=v.scope, of=of))
+        return new
+
+
+def _verify(plan: Plan) -> None:
+    """Refuse a plan whose parts point to nowhere: it has the right digest, and still was never ours."""
+
+    def wrong(what: str) -> PlanInvalid:
+        return PlanInvalid(f"plan {plan.name} is not sound: {what}", remedy="Make it anew from its source")
+
+    n, m = len(plan.conditions), len(plan.values)
+    for c in plan.conditions:
+        if c.kind not in _KINDS or any(not 0 <= i < n or e not in EDGES for i, e in c.inputs):
+            raise wrong(f"condition {c.kind}")
+        if c.kind == "arm" and not 0 <= c.of[0] < len(plan.switches):
+            raise wrong("an arm without its switch")
+        if any(not 0 <= b < len(plan.blocks) for b in c.scope):
+            raise wrong("a condition in no block")
+    for r in plan.rules:
+        if not 0 <= r.when < n or any(not 0 <= v < m for _, v in r.arguments):
+            raise wrong(f"rule {r.kind} at {r.position}")
+    for s in plan.switches:
+        if not 0 <= s.trigger < n or not 0 <= s.guard < m or any(not 0 <= a < n for a in s.arms):
+            raise wrong(f"switch at {s.position}")
