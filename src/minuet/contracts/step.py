@@ -51,23 +51,23 @@ class Performer(Protocol):
         ...
 
 
-_performer: ContextVar[Performer] = ContextVar("minuet_performer")
+_performer: ContextVar[Performer | None] = ContextVar("minuet_performer", default=None)
 
 
 def performer(word: str) -> Performer:
     """Give the performer at hand; `word` names what was used, should there be none."""
-    try:
-        return _performer.get()
-    except LookupError:
+    found = _performer.get()
+    if found is None:
         raise MisplacedCall(
             f"{word} was used as ordinary Python, outside of a workflow that somebody performs",
             remedy="Use await dry_run(workflow, input, …), or start the workflow on an App",
-        ) from None
+        )
+    return found
 
 
 @contextmanager
-def performing(by: Performer) -> Iterator[None]:
-    """Let `by` perform the words of workflows inside the block."""
+def performing(by: Performer | None) -> Iterator[None]:
+    """Let `by` perform the words of workflows inside the block; None: nobody does."""
     token = _performer.set(by)
     try:
         yield

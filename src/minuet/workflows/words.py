@@ -181,7 +181,7 @@ def at(service: object, condition: object) -> bool:
 
 
 class Called(Promise[R]):
-    """What calling a workflow gives: inside another one, its steps belong to the caller's run."""
+    """What calling a workflow gives (`Workflow.__call__` makes it): its steps belong to the caller's run."""
 
     __slots__ = ("arguments", "keywords", "workflow")
 
