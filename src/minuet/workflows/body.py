@@ -1,0 +1,78 @@
+"""What is known while one workflow's body is read: its source, its services, the names in scope, the findings."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+
+from minuet.contracts.action import ServiceSpec
+from minuet.workflows.expression import Expression
+from minuet.workflows.refusal import Refusals
+from minuet.workflows.scope import Scope
+from minuet.workflows.source import Source
+from minuet.workflows.tree import Place
+from minuet.workflows.valuetype import UNKNOWN, ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """An expression with its type; `is_raw` says that its value is still as JSON has it."""
+
+    expression: Expression
+    type: ValueType
+    is_raw: bool = True
+
+
+POISON = Typed(("lit", None), UNKNOWN)
+"""What a refused expression is read as: it gives no second finding."""
+
+
+@dataclass(slots=True)
+class Body:
+    """One body that is being read. `scope` is the point of the text that the reader has come to.
+
+    `services` are the keyword-only parameters; `lambdas` are the names that lambdas and comprehensions bind, which
+    hide others. `events` are the events that it waits for, with their versions; `taken` are the names that variables
+    of lambdas have.
+    """
+
+    source: Source
+    services: dict[str, ServiceSpec]
+    refusals: Refusals
+    scope: Scope = field(default_factory=Scope)
+    lambdas: dict[str, Typed] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+    hidden_count: int = 0
+    taken: set[str] = field(default_factory=set)
+
+    def refuse(self, code: str, node: ast.AST, message: str, remedy: str) -> Typed:
+        """Put a finding on the list; what is given back stands for what could not be read."""
+        self.source.refuse(self.refusals, code, node, message, remedy)
+        return POISON
+
+    def mark(self) -> tuple[int, int, set[str]]:
+        """Remember this point of the reading."""
+        return len(self.refusals.findings), self.hidden_count, set(self.taken)
+
+    def back_to(self, mark: tuple[int, int, set[str]]) -> None:
+        """Forget what was found and named since a mark, because that part is read again."""
+        found, self.hidden_count, self.taken = mark
+        del self.refusals.findings[found:]
+
+    def place(self, node: ast.AST) -> Place:
+        """Give the place of a syntax node."""
+        return self.source.place(node)
+
+    def hidden(self) -> str:
+        """Give a new name for a value that the text does not name."""
+        self.hidden_count += 1
+        return f"${self.hidden_count}"
+
+    def unique(self, name: str) -> str:
+        """Give a name for the variable of a lambda that no other variable of this body has."""
+        number, given = 1, name
+        while given in self.taken or given in self.source.local_names:
+            number += 1
+            given = f"{name}${number}"
+        self.taken.add(given)
+        return given
