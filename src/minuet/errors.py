@@ -17,6 +17,9 @@
     │   ├── StoreUnavailable  unknown what was recorded; the same again is safe
     │   ├── StoreFull         the disk is full; nothing was recorded
     │   └── StoreDamaged      what is stored cannot be read
+    ├── StatementError        a statement of a handler's transaction did nothing
+    │   ├── StatementRefused  it may not do what it would do
+    │   └── StatementFailed   the database refuses it: a constraint, a mistake in the SQL
     ├── Contradiction         a fact was to be recorded that denies a recorded one
     ├── RunFailed             what `Run.result()` raises when there is no result
     │   ├── RunRejected       the run ended compensated; has the rejection and its position
@@ -157,6 +160,31 @@ class StoreDamaged(StoreError):
     """What is stored cannot be read as what it should be."""
 
     code = "store-damaged"
+
+
+class StatementError(MinuetError):
+    """A statement of a handler's transaction did nothing; what the handler wrote before it still stands."""
+
+    code = "statement"
+
+
+class StatementRefused(StatementError):
+    """A statement may not do what it would do: end the transaction, or touch tables of Minuet."""
+
+    code = "statement-refused"
+
+
+class StatementFailed(StatementError):
+    """The database refuses a statement.
+
+    `constraint` is the kind that was violated: `unique`, `foreign-key`, `not-null`, `check`, `type`, `other`; or None.
+    """
+
+    code = "statement-failed"
+
+    def __init__(self, message: str, *, constraint: str | None = None, remedy: str = "", **subject: Any) -> None:
+        super().__init__(message, remedy=remedy, constraint=constraint, **subject)
+        self.constraint = constraint
 
 
 class Contradiction(MinuetError):

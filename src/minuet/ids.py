@@ -41,6 +41,11 @@ def parse_run(text: str) -> RunId | None:
     return RunId(run) if run < 1 << 63 else None
 
 
+def first_run(at_ms: int) -> RunId:
+    """Give the least id that a run which begins at `at_ms` or later may have."""
+    return RunId(max(at_ms, 0) << (_NODE_BITS + _COUNTER_BITS))
+
+
 def round_text(indices: tuple[int, ...]) -> str:
     """Give a round as text: `""` outside loops, `"2"`, nested `"2.0"`, outermost first."""
     return ".".join(map(str, indices)) if indices else ""

@@ -1,0 +1,1 @@
+"""Where it is kept: rows and transactions, no rules."""

@@ -1,0 +1,26 @@
+-- name: record_waits
+insert into minuet_wait (event, key, run, position, round, since_ms)
+values (?, ?, ?, ?, ?, ?)
+on conflict do nothing;
+
+-- name: remove_waits
+delete from minuet_wait
+where (event = ? and key = ? and run = ? and position = ? and round = ?);
+
+-- name: waits_of_run
+select event, key, run, position, round, since_ms from minuet_wait where run = :run;
+
+-- name: waits_of_runs
+select event, key, run, position, round, since_ms
+from minuet_wait
+where run in (select value from json_each(:runs))
+order by run, position, round, event, key;
+
+-- name: waits_for
+select event, key, run, position, round, since_ms
+from minuet_wait
+where event = :event and key = :key
+order by since_ms, run, position, round;
+
+-- name: forget_waits
+delete from minuet_wait where run in (select value from json_each(:runs));

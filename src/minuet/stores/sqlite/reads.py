@@ -1,0 +1,181 @@
+"""What is read: each function takes a connection and gives rows. The same for a store, a reader, and a test."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from minuet.engine.port import RunFilter, StoredRun
+from minuet.engine.row import (
+    ENDED,
+    AttemptRow,
+    AuditRow,
+    FactRow,
+    InboxRow,
+    PlanRow,
+    RunRow,
+    RunState,
+    TimerRow,
+    WaitRow,
+)
+from minuet.ids import first_run
+
+R = TypeVar("R")
+
+_COMMON = frozenset({RunState.RUNNING, RunState.COMPLETED})
+_RUN_MAX = (1 << 63) - 1
+
+
+class Reads:
+    """Reads through one connection; each method sees one state of the store."""
+
+    def __init__(self, connection: sqlite3.Connection, queries: Mapping[str, str]) -> None:
+        self.connection = connection
+        self._queries = queries
+
+    def load_run(self, run: int) -> StoredRun | None:
+        """Read one run with all its rows."""
+        with self._snapshot():
+            row = self._first(RunRow._make, "load_run", run=run)
+            if row is None:
+                return None
+            return StoredRun(
+                run=row,
+                facts=self._all(FactRow._make, "facts_of_run", run=run),
+                attempts=self._all(AttemptRow._make, "attempts_of_run", run=run),
+                timers=self._all(TimerRow._make, "timers_of_run", run=run),
+                waits=self._all(WaitRow._make, "waits_of_run", run=run),
+            )
+
+    def load_runs(self, runs: Sequence[int]) -> list[StoredRun]:
+        """Read several runs, in the order asked for; missing ones are left out."""
+        ids = json.dumps(list(runs))
+        with self._snapshot():
+            stored = {row.run: StoredRun(run=row, facts=[]) for row in self._all(RunRow._make, "load_runs", runs=ids)}
+            for fact in self._all(FactRow._make, "facts_of_runs", runs=ids):
+                stored[fact.run].facts.append(fact)
+            for attempt in self._all(AttemptRow._make, "attempts_of_runs", runs=ids):
+                stored[attempt.run].attempts.append(attempt)
+            for timer in self._all(TimerRow._make, "timers_of_runs", runs=ids):
+                stored[timer.run].timers.append(timer)
+            for wait in self._all(WaitRow._make, "waits_of_runs", runs=ids):
+                stored[wait.run].waits.append(wait)
+        return [stored[run] for run in dict.fromkeys(runs) if run in stored]
+
+    def find_run(self, workflow: str | None, key: str) -> RunRow | None:
+        """Find the newest run of a key."""
+        if workflow is None:
+            return self._first(RunRow._make, "find_run_of_any_workflow", key=key)
+        return self._first(RunRow._make, "find_run", key=key, workflow=workflow)
+
+    def list_runs(self, which: RunFilter) -> list[RunRow]:
+        """List runs, newest first, by the index that leaves the fewest to be looked at."""
+        states = frozenset(which.states)
+        query = "list_runs"
+        if which.key is not None:
+            query = "list_runs_of_key"
+        elif which.paused:
+            query = "list_paused_runs"
+        elif states and not states & _COMMON:
+            query = "list_runs_of_rare_states"
+        elif states and not states & ENDED:
+            query = "list_open_runs"
+        elif which.workflow is not None:
+            query = "list_runs_of_workflow"
+        return self._all(
+            RunRow._make,
+            query,
+            states=json.dumps(sorted(states)) if states else None,
+            workflow=which.workflow,
+            key=which.key,
+            paused=which.paused,
+            since=0 if which.since_ms is None else first_run(which.since_ms),
+            before=_RUN_MAX if which.before is None else which.before,
+            limit=which.limit,
+        )
+
+    def count_runs(self) -> dict[tuple[str, str], int]:
+        """Count unfinished runs by workflow and state."""
+        return {(workflow, state): count for workflow, state, count in self._all(tuple, "count_runs")}
+
+    def runs_to_load(self, after: int, limit: int) -> list[int]:
+        """Give ids of runs with `load` 1."""
+        return self._all(_only, "runs_to_load", after=after, limit=limit)
+
+    def timers_due(self, until_ms: int, limit: int) -> list[TimerRow]:
+        """Give timers that are due, earliest first."""
+        return self._all(TimerRow._make, "timers_due", until_ms=until_ms, limit=limit)
+
+    def attempts_due(self, until_ms: int, limit: int) -> list[AttemptRow]:
+        """Give waiting attempts that are due, of runs that are not loaded at start."""
+        return self._all(AttemptRow._make, "attempts_due", until_ms=until_ms, limit=limit)
+
+    def waits_for(self, event: str, key: str) -> list[WaitRow]:
+        """Give armed waits, oldest first."""
+        return self._all(WaitRow._make, "waits_for", event=event, key=key)
+
+    def kept_events(self, event: str, key: str) -> list[InboxRow]:
+        """Give events that nobody has taken, in order of arrival."""
+        return self._all(InboxRow._make, "kept_events", event=event, key=key)
+
+    def find_event(self, source: str, message: str) -> InboxRow | None:
+        """Find an event by its identity."""
+        return self._first(InboxRow._make, "find_event", source=source, message=message)
+
+    def expired_events(self, until_ms: int, limit: int) -> list[InboxRow]:
+        """Give kept events whose time is over."""
+        return self._all(InboxRow._make, "expired_events", until_ms=until_ms, limit=limit)
+
+    def parked(self, limit: int) -> tuple[list[tuple[RunRow, AttemptRow]], list[RunRow], list[InboxRow]]:
+        """Give what needs a person."""
+        with self._snapshot():
+            return (
+                self._all(_run_and_attempt, "parked_attempts", limit=limit),
+                self._all(RunRow._make, "quarantined_runs", limit=limit),
+                self._all(InboxRow._make, "parked_events", limit=limit),
+            )
+
+    def plans(self) -> list[PlanRow]:
+        """Give all plans."""
+        return self._all(PlanRow._make, "plans")
+
+    def open_digests(self) -> dict[str, int]:
+        """Count unfinished runs by the digest of their plan."""
+        return dict(self._all(tuple, "open_digests"))
+
+    def audit(self, limit: int) -> list[AuditRow]:
+        """Give the newest audit rows."""
+        return self._all(AuditRow._make, "audit", limit=limit)
+
+    def runs_to_forget(self, ended_before_ms: int, limit: int) -> list[int]:
+        """Give ids of runs that have ended before an instant, oldest first."""
+        return self._all(_only, "runs_to_forget", ended_before_ms=ended_before_ms, limit=limit)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Have all that is read in this block be of one commit."""
+        self.connection.execute(self._queries["begin_reading"])
+        try:
+            yield
+        finally:
+            self.connection.execute(self._queries["commit"])
+
+    def _all(self, make: Callable[[tuple[Any, ...]], R], query: str, **arguments: Any) -> list[R]:
+        rows: Iterable[tuple[Any, ...]] = self.connection.execute(self._queries[query], arguments)
+        return [make(row) for row in rows]
+
+    def _first(self, make: Callable[[tuple[Any, ...]], R], query: str, **arguments: Any) -> R | None:
+        found = self._all(make, query, **arguments)
+        return found[0] if found else None
+
+
+def _only(row: tuple[Any, ...]) -> Any:
+    return row[0]
+
+
+def _run_and_attempt(row: tuple[Any, ...]) -> tuple[RunRow, AttemptRow]:
+    width = len(RunRow._fields)
+    return RunRow._make(row[:width]), AttemptRow._make(row[width:])
