@@ -65,6 +65,7 @@ from minuet.workflows.words import (
     together,
     wait_for,
 )
+from minuet.workflows.workflow import Workflow, workflow
 
 __all__ = [
     # services
@@ -84,6 +85,8 @@ __all__ = [
     "Transaction",
     "injected",
     # workflows
+    "Workflow",
+    "workflow",
     "together",
     "each",
     "attempt",

@@ -19,7 +19,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Hashable
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Generic, TypeVar, overload
 
 import msgspec
@@ -35,6 +36,7 @@ Search = Callable[[bytes], Any]
 _PATH = re.compile(r"(.*) - at `(?:\w+` in `)?(\$[^`]*)`", re.DOTALL)
 _BIG_INTEGER = re.compile(rb"[:,\[]-?[0-9]{16}").search
 _BIG_INTEGER_ALONE = re.compile(rb"-?[0-9]{16}").match
+_YEARS = re.compile(rb"P[0-9]+Y").search
 _NAIVE_DATETIME = re.compile(rb'T[0-9:.]+"').search
 
 
@@ -169,6 +171,7 @@ def _msgspec_codec(type_: Any) -> Codec[Any]:
             alone=not isinstance(info, (describe.StructType, describe.DataclassType)),
             numbers=is_any or bool(kinds & {describe.FloatType, describe.DecimalType}),
             datetimes=is_any or describe.DateTimeType in kinds,
+            durations=False,
         ),
         is_naive=_NAIVE_DATETIME if describe.DateTimeType in kinds else None,
     )
@@ -178,8 +181,8 @@ def _model_codec(model: Any) -> Codec[Any]:
     found = set(_words(schema_of(model)))  # a model's fields are its own affair; its schema tells enough
 
     def rewrite(value: Any) -> bytes:
-        _check_plain(pydantic_model.to_python(value), "$")
-        return _ENCODER.encode(_big_integers_as_strings(msgspec.json.decode(pydantic_model.encode(value))))
+        written = msgspec.json.decode(pydantic_model.encode(value))
+        return _ENCODER.encode(_model_to_wire(pydantic_model.to_python(value), written, "$"))
 
     def second_try(_: bytes, error: Exception) -> Any:
         raise _refusal(model, error, "read as") from error
@@ -196,14 +199,15 @@ def _model_codec(model: Any) -> Codec[Any]:
             alone=True,
             numbers=is_any or bool({"number", "decimal"} & found),
             datetimes=is_any or "date-time" in found,
+            durations=is_any or "duration" in found,
         ),
         is_naive=_NAIVE_DATETIME if "date-time" in found else None,
     )
 
 
-def _search(*, integers: bool, alone: bool, numbers: bool, datetimes: bool) -> Search | None:
+def _search(*, integers: bool, alone: bool, numbers: bool, datetimes: bool, durations: bool) -> Search | None:
     """Make the search for bytes that may stand for a value which needs a closer look."""
-    if not (integers or numbers or datetimes):
+    if not (integers or numbers or datetimes or durations):
         return None
 
     def is_odd(raw: bytes) -> bool:
@@ -211,6 +215,8 @@ def _search(*, integers: bool, alone: bool, numbers: bool, datetimes: bool) -> S
             return True
         # msgspec and Pydantic write NaN as null, or as the string of a Decimal.
         if numbers and (b"null" in raw or b"NaN" in raw or b"Inf" in raw):
+            return True
+        if durations and _YEARS(raw):
             return True
         return datetimes and _NAIVE_DATETIME(raw) is not None
 
@@ -237,23 +243,17 @@ def _model_class(value: Any) -> type:
     return type(value)
 
 
-def _check_plain(value: Any, path: str) -> None:
-    if isinstance(value, dict):
-        for k, v in value.items():
-            _check_plain(v, f"{path}.{k}")
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for i, v in enumerate(value):
-            _check_plain(v, f"{path}[{i}]")
-    else:
-        exact.check_scalar(value, path)
-
-
-def _big_integers_as_strings(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _big_integers_as_strings(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_big_integers_as_strings(v) for v in value]
-    return str(value) if exact.is_big(value) else value
+def _model_to_wire(value: Any, written: Any, path: str) -> Any:
+    """Give what is to be written for a model's content, beside which stands what Pydantic wrote for it."""
+    if isinstance(value, dict) and isinstance(written, dict):
+        pairs = zip(value.values(), written.items(), strict=True)
+        return {name: _model_to_wire(v, w, f"{path}.{name}") for v, (name, w) in pairs}
+    if isinstance(value, (list, tuple, set, frozenset)) and isinstance(written, list):
+        return [_model_to_wire(v, w, f"{path}[{i}]") for i, (v, w) in enumerate(zip(value, written, strict=True))]
+    exact.check_scalar(value, path)
+    if isinstance(value, timedelta):
+        return value  # Pydantic writes years, which others cannot read; msgspec days
+    return str(written) if exact.is_big(written) else written
 
 
 def _words(schema: Any) -> set[str]:
@@ -289,5 +289,5 @@ def name_of(type_: Any) -> str:
     return type_.__qualname__ if isinstance(type_, type) and not hasattr(type_, "__origin__") else str(type_)
 
 
-_KEPT = (datetime,)
+_KEPT = (datetime, Decimal)  # what is looked at as itself
 _ENCODER = msgspec.json.Encoder(enc_hook=_model_to_json, decimal_format="string")

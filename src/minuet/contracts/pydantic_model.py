@@ -7,7 +7,6 @@ that has no models.
 from __future__ import annotations
 
 import functools
-import importlib
 from typing import Any
 
 from minuet.errors import DeclarationError
@@ -57,45 +56,38 @@ def json_schema(cls: Any) -> dict[str, Any]:
     Raises:
         DeclarationError: the model has bytes that it would write as text, or has no schema.
     """
-    adapter = importlib.import_module("pydantic").TypeAdapter(cls)
+    from pydantic import TypeAdapter  # noqa: PLC0415 - there since the model is; never loaded before it
+    from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError  # noqa: PLC0415
+
     try:
-        schema: dict[str, Any] = adapter.json_schema(by_alias=True, mode="validation", schema_generator=_generator())
-    except DeclarationError:
-        raise
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "pydantic":
-            raise
+        return TypeAdapter(cls).json_schema(by_alias=True, mode="validation", schema_generator=_generator())
+    except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
         raise DeclarationError(
             f"{cls.__qualname__} has no JSON Schema: {error}", remedy="Use types that JSON knows"
         ) from error
-    return schema
 
 
 @functools.cache
-def _generator() -> type:
+def _generator() -> Any:
     """Make Pydantic's own generator say what we write: decimals as strings, bytes as base64, no titles."""
-    base: Any = importlib.import_module("pydantic.json_schema").GenerateJsonSchema
+    from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415 - as above
 
-    def decimal_schema(self: Any, schema: Any) -> dict[str, Any]:
-        anyway: list[dict[str, Any]] = base.decimal_schema(self, schema).get("anyOf", [])
-        number = next((s for s in anyway if s["type"] == "number"), {})  # has the bounds
-        return {**number, "type": "string", "format": "decimal"}
+    class SchemaOfModel(GenerateJsonSchema):
+        def decimal_schema(self, schema: Any) -> dict[str, Any]:
+            anyway = super().decimal_schema(schema).get("anyOf", [])
+            number: dict[str, Any] = next((s for s in anyway if s["type"] == "number"), {})  # has the bounds
+            return {**number, "type": "string", "format": "decimal"}
 
-    def bytes_schema(self: Any, schema: Any) -> dict[str, Any]:
-        given = base.bytes_schema(self, schema)
-        if given.get("format") != "base64url":
-            raise DeclarationError(
-                "a Pydantic model writes bytes as text, and fails where they are none",
-                remedy='Set model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")',
-            )
-        return {**{k: v for k, v in given.items() if k != "format"}, "contentEncoding": "base64url"}
+        def bytes_schema(self, schema: Any) -> dict[str, Any]:
+            given = super().bytes_schema(schema)
+            if given.pop("format", None) != "base64url":
+                raise DeclarationError(
+                    "a Pydantic model writes bytes as text, and fails where they are none",
+                    remedy='Set model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")',
+                )
+            return {**given, "contentEncoding": "base64url"}
 
-    return type(
-        "SchemaOfModel",
-        (base,),
-        {
-            "decimal_schema": decimal_schema,
-            "bytes_schema": bytes_schema,
-            "field_title_should_be_set": lambda *_: False,
-        },
-    )
+        def field_title_should_be_set(self, schema: Any) -> bool:
+            return False
+
+    return SchemaOfModel

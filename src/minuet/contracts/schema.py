@@ -15,6 +15,7 @@ import copy
 import functools
 import inspect
 import re
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -169,11 +170,7 @@ class _Writer:
         return {"$ref": _REF + known}
 
     def _name(self, cls: Any) -> str:
-        base = re.sub(r"\W+", "_", getattr(cls, "__name__", str(cls))).strip("_")
-        name, n = base, 1
-        while name in self.defs:
-            n += 1
-            name = f"{base}_{n}"
+        name = _free(re.sub(r"\W+", "_", getattr(cls, "__name__", str(cls))).strip("_"), self.defs)
         self.names[cls] = name
         return name
 
@@ -204,18 +201,27 @@ class _Writer:
         if cls not in self.names:
             schema = pydantic_model.json_schema(cls)
             theirs: dict[str, Schema] = schema.pop("$defs", {})
-            if set(schema) != {"$ref"}:
-                theirs = {cls.__name__: schema, **theirs}
-                top = cls.__name__
-            else:
+            if set(schema) == {"$ref"}:
                 top = schema["$ref"].removeprefix(_REF)
-            renamed = {
-                name: name if name not in self.defs else f"{name}_{len(self.defs) + i}" for i, name in enumerate(theirs)
-            }
+            else:
+                top = _free(cls.__name__, theirs)
+                theirs = {top: schema, **theirs}
+            renamed = dict[str, str]()
+            for name in theirs:
+                renamed[name] = _free(name, {*self.defs, *renamed.values()})
             for name, definition in theirs.items():
                 self.defs[renamed[name]] = _renamed(definition, renamed, name)
             self.names[cls] = renamed[top]
         return {"$ref": _REF + self.names[cls]}
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """Give a name that is not taken: the first `Line`, then `Line_2`."""
+    free, n = name, 1
+    while free in taken:
+        n += 1
+        free = f"{name}_{n}"
+    return free
 
 
 def _renamed(node: Any, names: dict[str, str], title: str | None = None) -> Any:

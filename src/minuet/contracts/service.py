@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Concatenate, Generic, Literal, Never, ParamSpe
 from minuet.contracts import signature
 from minuet.contracts.action import Outside, ReactionSpec, Rejection, RetryPolicy, ServiceSpec, kebab
 from minuet.contracts.duration import Duration, milliseconds, retry_policy
+from minuet.contracts.handler import Transaction
 from minuet.contracts.message import event_spec
 from minuet.contracts.step import Action, ActionOptions
 from minuet.errors import DeclarationError
@@ -51,6 +52,12 @@ class Service:
             )
         cls.__service_name__ = chosen
         cls.__service_implements__ = implements
+
+    async def setup(self, tx: Transaction) -> None:
+        """Prepare what the service keeps in the store (`create table if not exists …`).
+
+        Called whenever the app is opened, before anything runs, in a transaction of its own.
+        """
 
 
 def service_spec(cls: type[Service]) -> ServiceSpec:

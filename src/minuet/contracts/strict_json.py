@@ -22,15 +22,15 @@ INTEGER_DIGITS_MAX = 308
 """Digits of one integer: more does not fit a float, nor any column."""
 
 
-def read_json(raw: bytes, *, bytes_max: int) -> bytes:
+def read_json(raw: bytes, *, max_bytes: int) -> bytes:
     """Check a JSON document from outside, and give its bytes as they came.
 
     Raises:
         InvalidPayload: with `reason` (`malformed`, `too-large`, `not-finite`, `duplicate-key`, `too-deep`,
             `too-many-keys`, `string-too-long`, `integer-too-long`, `null-character`, `lone-surrogate`), and `path`.
     """
-    if len(raw) > bytes_max:
-        raise _refusal("too-large", f"the document has {len(raw)} bytes", f"At most {bytes_max} are read")
+    if len(raw) > max_bytes:
+        raise _refusal("too-large", f"the document has {len(raw)} bytes", f"At most {max_bytes} are read")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
