@@ -53,17 +53,17 @@ Three = tuple[Any, Any, Any]
 FieldOf = tuple[str, Three, Any, bool]
 
 
+def field_with(default: Any) -> Any:
+    return field(default_factory=list) if default == [] else field(default=default)
+
+
 def made(library: str, name: str, fields: list[tuple[str, Any, Any, bool]]) -> Any:
     """Make a class of one library; a field is (name, type, default, has a default)."""
     fields = sorted(fields, key=lambda f: f[3])
     if library == "struct":
         return msgspec.defstruct(name, [(n, t, d) if has else (n, t) for n, t, d, has in fields], kw_only=True)
     if library == "dataclass":
-        return make_dataclass(
-            name,
-            [(n, t, field(default_factory=lambda d=d: d) if d == [] else field(default=d)) if has else (n, t)
-             for n, t, d, has in fields],
-        )  # fmt: skip
+        return make_dataclass(name, [(n, t, field_with(d)) if has else (n, t) for n, t, d, has in fields])
     return pydantic.create_model(name, **{n: (t, d if has else ...) for n, t, d, has in fields})  # type: ignore[call-overload]
 
 

@@ -8,6 +8,7 @@ awaiting a step means: the `Performer` at hand (`performing`), which is a dry ru
 
 from __future__ import annotations
 
+import linecache
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -76,10 +77,16 @@ def performing(by: Performer | None) -> Iterator[None]:
 
 
 def call_site(depth: int = 2) -> CallSite:
-    """Find the call that is being executed `depth` frames up, by the position of its instruction."""
+    """Find the call that is being executed `depth` frames up, by the place of its instruction."""
     frame = sys._getframe(depth)  # noqa: SLF001 - the one way to one frame; inspect.stack() reads files
-    line, _, column, _ = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
-    return CallSite(line or frame.f_lineno, 0 if column is None else column + 1)
+    code = frame.f_code
+    line, _, offset, _ = next(islice(code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
+    if line is None or offset is None:
+        return CallSite(frame.f_lineno, 0)
+    text = linecache.getline(code.co_filename, line)
+    # Python counts the bytes of UTF-8, a reader the characters.
+    column = offset if text.isascii() else len(text.encode()[:offset].decode(errors="replace"))
+    return CallSite(line, column + 1)
 
 
 class Promise(Generic[R]):

@@ -65,7 +65,7 @@ class Order:
     corner: Corner
     note: Note | None = None
     address: Address | None = None
-    extra: Extra = field(default_factory=lambda: Extra())
+    extra: Extra = field(default_factory=Extra)
     sizes: dict[str, list[int]] = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
     share: float = 0.5
@@ -177,8 +177,8 @@ def test_a_big_integer_in_a_float_stays_a_number() -> None:
 
 @pytest.mark.parametrize("type_", [Note, Address])
 def test_a_naive_datetime_is_refused_in_both_directions(type_: Any) -> None:
-    name = "at" if type_ is Note else "since"
-    naive = Note("x", datetime(2026, 1, 1)) if type_ is Note else Address(street="x", since=datetime(2026, 1, 1))
+    name, instant = ("at" if type_ is Note else "since"), datetime(2026, 1, 1)  # noqa: DTZ001
+    naive = Note("x", instant) if type_ is Note else Address(street="x", since=instant)
     assert unwritable(naive, type_) == f"$.{name}"
     first = b'"text"' if type_ is Note else b'"street"'
     assert refused(b"{" + first + b':"x","%s":"2026-01-01T00:00:00"}' % name.encode(), type_) == f"$.{name}"

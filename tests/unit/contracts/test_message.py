@@ -57,7 +57,7 @@ def test_a_name_against_the_rules_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["orders.placed", "a.b", "shop.orders.placed-late", "a." + "b" * 118])
 def test_a_name_within_the_rules_is_taken(name: str) -> None:
-    assert event(name, version=1)
+    event(name, version=1)
 
 
 @pytest.mark.parametrize("version", [0, -1, True, 1.5, "1"])
