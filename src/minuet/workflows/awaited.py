@@ -22,7 +22,7 @@ from minuet.workflows.pure import (
     read_pure,
     refused_call,
 )
-from minuet.workflows.refusal import did_you_mean, shown
+from minuet.workflows.refusal import attribute_name, did_you_mean, shown
 from minuet.workflows.source import MISSING, Definition
 from minuet.workflows.tree import Call, Each, Node, Par, Seq, Sleep, Step, Wait
 from minuet.workflows.valuetype import (
@@ -501,9 +501,9 @@ class _Awaited:
                 "declare it: @event(…) above the class",
             )  # fmt: skip
             return self._nothing(node)
-        if self.body.events.setdefault(spec.name, spec.version) != spec.version:
+        if self.body.events.setdefault(spec.name, cls) is not cls:
             self.body.refuse(
-                "M004", given["event"], f"{spec.name} is awaited in two versions", "wait for one version of it"
+                "M004", given["event"], f"{spec.name} is awaited as two types", "wait for one of them, in one version"
             )
         key = read_pure(self.body, given["key"])
         if operation.plain(key.type) not in (STR, UNKNOWN):
@@ -620,12 +620,6 @@ class _Awaited:
 def branch_letter(number: int) -> str:
     """Name a branch of a `together`: `a` to `z`, then `z27`, `z28` and so on."""
     return _LETTERS[number] if number < len(_LETTERS) else f"z{number + 1}"
-
-
-def attribute_name(node: ast.Attribute) -> ast.Name:
-    """Give the place of the name behind the dot."""
-    end = (node.end_lineno or node.lineno, node.end_col_offset or node.col_offset)
-    return ast.Name(node.attr, lineno=end[0], col_offset=end[1] - len(node.attr.encode()))
 
 
 def _reaches(find: Callable[[str], Definition | None], node: Definition, goal: str, seen: set[str]) -> bool:

@@ -32,7 +32,7 @@ class Body:
     """One body that is being read. `scope` is the point of the text that the reader has come to.
 
     `services` are the keyword-only parameters; `lambdas` are the names that lambdas and comprehensions bind, which
-    hide others. `events` are the events that it waits for, with their versions; `taken` are the names that variables
+    hide others. `events` are the types of the events that it waits for, by name; `taken` are the names that variables
     of lambdas have.
     """
 
@@ -41,7 +41,7 @@ class Body:
     refusals: Refusals
     scope: Scope = field(default_factory=Scope)
     lambdas: dict[str, Typed] = field(default_factory=dict)
-    events: dict[str, int] = field(default_factory=dict)
+    events: dict[str, type] = field(default_factory=dict)
     hidden_count: int = 0
     taken: set[str] = field(default_factory=set)
 

@@ -55,27 +55,35 @@ def construct(body: Body, node: ast.Call, cls: type, read: ReadPure) -> Typed:
 
 
 def _scalar(body: Body, node: ast.Call, cls: type, read: ReadPure) -> Typed:
-    arguments = [read(body, argument) for argument in node.args]
-    keywords = {str(keyword.arg): read(body, keyword.value) for keyword in node.keywords}
-    everything = [*arguments, *keywords.values()]
-    if any(isinstance(value.type, Unknown) for value in everything):
+    arguments = [_zone(body, argument) or read(body, argument) for argument in node.args]
+    keywords = {str(k.arg): _zone(body, k.value) or read(body, k.value) for k in node.keywords}
+    values = [value for value in (*arguments, *keywords.values()) if isinstance(value, Typed)]
+    if any(isinstance(value.type, Unknown) for value in values):
         return POISON
-    if all(value.expression[0] == "lit" for value in everything):
-        return _folded(
-            body, node, cls, [a.expression[1] for a in arguments], {k: v.expression[1] for k, v in keywords.items()}
-        )
-    if cls is Decimal and len(arguments) == 1 and not keywords:
-        value = arguments[0]
+    if all(value.expression[0] == "lit" for value in values):
+        return _folded(body, node, cls, [*map(_plain, arguments)], {k: _plain(v) for k, v in keywords.items()})
+    if cls is Decimal and len(values) == len(node.args) == 1:
+        (value,) = values
         match operation.plain(value.type):
             case t if t in (DECIMAL, INT):
                 return Typed(("as", "decimal", value.expression), DECIMAL, is_raw=False)
             case t if t == STR:
                 return Typed(("as", "decimal", ("call", "str", value.expression)), DECIMAL, is_raw=False)
     if cls is dt.timedelta and not arguments and set(keywords) <= set(_UNITS):
-        return _duration(body, node, keywords)
+        return _duration(body, node, {unit: value for unit, value in keywords.items() if isinstance(value, Typed)})
     return body.refuse(
         "M004", node, f"{shown(node)} is built from values that are known only at run time", "return it from an action"
     )
+
+
+def _zone(body: Body, node: ast.expr) -> dt.tzinfo | None:
+    """Give a time zone that a constant names: it is no value of its own, but a part of one."""
+    value = body.source.resolve(node)
+    return value if isinstance(value, dt.tzinfo) else None
+
+
+def _plain(argument: Typed | dt.tzinfo) -> Any:
+    return argument.expression[1] if isinstance(argument, Typed) else argument
 
 
 def _folded(body: Body, node: ast.Call, cls: type, arguments: list[Any], keywords: dict[str, Any]) -> Typed:
@@ -83,11 +91,13 @@ def _folded(body: Body, node: ast.Call, cls: type, arguments: list[Any], keyword
     if cls is Decimal and any(isinstance(argument, float) for argument in arguments):
         return body.refuse("M004", node, "a Decimal is made from a float", 'write the number as Decimal("…")')
     try:
-        is_raw, raw = raw_of(cls(*arguments, **keywords))
+        value = cls(*arguments, **keywords)
     except (TypeError, ValueError, ArithmeticError) as error:
         return body.refuse("M004", node, f"{shown(node)} cannot be built: {error}", "correct its arguments")
+    is_raw, raw = raw_of(value)
     if not is_raw:
-        return body.refuse("M004", node, f"{shown(node)} has no form in JSON", "use a finite value")
+        remedy = "give it a time zone: tzinfo=UTC" if isinstance(value, dt.datetime) else "use a finite value"
+        return body.refuse("M004", node, f"{shown(node)} has no form in JSON", remedy)
     return Typed(("lit", raw), type_of(cls))
 
 

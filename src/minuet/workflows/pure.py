@@ -18,7 +18,7 @@ from minuet.workflows import foreign, operation, words
 from minuet.workflows.body import POISON, Body, Typed
 from minuet.workflows.constructor import construct, is_constructor
 from minuet.workflows.expression import FUNCTIONS, Expression, is_wide
-from minuet.workflows.refusal import did_you_mean, shown
+from minuet.workflows.refusal import attribute_name, did_you_mean, shown
 from minuet.workflows.scope import Bound, Partly
 from minuet.workflows.source import MISSING
 from minuet.workflows.valuetype import (
@@ -197,6 +197,9 @@ def _constant(body: Body, node: ast.expr, value: Any) -> Typed:
         is_raw, raw = raw_of(value)
         if is_raw:
             return Typed(("lit", raw), t, is_raw=not isinstance(raw, int))
+    code, message, remedy = foreign.refusal_of(node, value)
+    if code != "M004":
+        return body.refuse(code, node, message, remedy)
     what = type(value).__name__
     if callable(value) or isinstance(value, types.ModuleType):
         return body.refuse(
@@ -275,13 +278,13 @@ def _attribute(body: Body, node: ast.Attribute) -> Typed:
             if node.attr == "rejected":
                 return Typed(("var", f"{node.value.id}.rejected"), RejectedType(binding.type.site))
             remedy = did_you_mean(node.attr, ["rejected"], f"ask {node.value.id}.rejected")
-            return body.refuse("M004", node, f"an attempt has no {node.attr}", remedy)
+            return body.refuse("M004", attribute_name(node), f"an attempt has no {node.attr}", remedy)
     base = read_pure(body, node.value)
     return _field(body, node, base)
 
 
 def _field(body: Body, node: ast.Attribute, base: Typed) -> Typed:
-    name = node.attr
+    name, at = node.attr, attribute_name(node)
     t = unwrapped(base.type)
     match t:
         case Unknown():
@@ -290,7 +293,7 @@ def _field(body: Body, node: ast.Attribute, base: Typed) -> Typed:
             if name == "code":
                 return Typed(("field", base.expression, "code"), STR)
             return body.refuse(
-                "M004", node, f"a rejection has no {name} here", "ask its code, or isinstance(…, CardDeclined)"
+                "M004", at, f"a rejection has no {name} here", "ask its code, or isinstance(…, CardDeclined)"
             )
         case EnumType(cls) if name == "value":
             kinds = (type_of_value(member.value) for member in cls)
@@ -312,18 +315,18 @@ def _field(body: Body, node: ast.Attribute, base: Typed) -> Typed:
             if hasattr(cls, name):
                 kind = "method" if callable(getattr(cls, name)) else "property"
                 return body.refuse(
-                    "M004", node, f"{name} is a {kind} of {cls.__name__}, which only its own code can evaluate",
+                    "M004", at, f"{name} is a {kind} of {cls.__name__}, which only its own code can evaluate",
                     "return it from an action",
                 )  # fmt: skip
             remedy = did_you_mean(name, fields, f"its fields are {', '.join(fields) or 'none'}")
-            return body.refuse("M004", node, f"{cls.__name__} has no field {name}", remedy)
+            return body.refuse("M004", at, f"{cls.__name__} has no field {name}", remedy)
         case Opaque("Any"):
             return body.refuse(
                 "M003", node, f"the type of {shown(node.value)} is Any", "annotate it with a message type"
             )
     return body.refuse(
         "M004",
-        node,
+        at,
         f"{shown(node)}: values of type {describe(t)} have no fields in a plan",
         "return it from an action",
     )
@@ -621,34 +624,47 @@ def is_workflow(meaning: Any) -> bool:
 
 def refused_call(body: Body, node: ast.Call) -> Typed:
     """Refuse a call of something that no plan can keep."""
-    function = node.func
-    match function:
-        case ast.Attribute(value=ast.Name(id=name) as owner, attr=attribute) if (
-            name in body.source.local_names or name in body.lambdas
+    match node.func:
+        case ast.Attribute(value=owner) if body.source.resolve(owner) is MISSING and (
+            refused := _refused_method(body, node, owner, node.func.attr)
         ):
-            if attribute in foreign.MUTATORS:
-                return body.refuse(
-                    "M010", node, f"{shown(node)} changes a value, and values are facts", "build a new one: xs + [x]"
-                )
-            value = read_pure(body, owner)
-            if isinstance(value.type, Unknown):
-                return POISON
-            problem = f"{attribute}() is a method of {describe(unwrapped(value.type))}, which nobody would call"
-            return body.refuse("M004", node, problem, "return it from an action")
-        case ast.Attribute(value=ast.Subscript() | ast.IfExp() | ast.BoolOp() | ast.Call(func=ast.Name(id="getattr"))):
-            return body.refuse(
-                "M012", node, f"who does {shown(node)} is known only at run time", "write one arm per service"
-            )
-        case ast.Name(id=name) if name in foreign.NOT_YET or body.source.meaning(name) is not MISSING:
-            pass
-        case ast.Name(id=name):
+            return refused
+        case ast.Call(func=ast.Name(id="getattr")):
+            return _at_run_time(body, node)
+        case ast.Name(id=name) if name not in foreign.NOT_YET and body.source.meaning(name) is MISSING:
             return undefined(body, node, name)
-    return body.refuse(*_with_node(foreign.refusal_of(node, body.source.resolve(function)), node))
+    code, message, remedy = foreign.refusal_of(node, body.source.resolve(node.func))
+    return body.refuse(code, node, message, remedy)
 
 
-def _with_node(refusal: foreign.Refusal, node: ast.AST) -> tuple[str, ast.AST, str, str]:
-    code, message, remedy = refusal
-    return code, node, message, remedy
+def _refused_method(body: Body, node: ast.Call, owner: ast.expr, method: str) -> Typed | None:
+    """Refuse `value.method(…)`; None where the name before the dot means nothing at all."""
+    root = owner
+    while isinstance(root, ast.Attribute | ast.Subscript):
+        root = root.value
+    if isinstance(root, ast.Name) and not _is_value(body, root.id) and isinstance(owner, ast.Name | ast.Attribute):
+        return None
+    if isinstance(owner, ast.Name) and method in foreign.MUTATORS:
+        return body.refuse(
+            "M010", node, f"{shown(node)} changes a value, and values are facts", "build a new one: xs + [x]"
+        )
+    mark = body.mark()
+    value = read_pure(body, owner)
+    if isinstance(value.type, Unknown | Opaque) and not isinstance(owner, ast.Name | ast.Attribute):
+        body.back_to(mark)
+        return _at_run_time(body, node)
+    if isinstance(value.type, Unknown):
+        return POISON
+    problem = f"{method}() is a method of {describe(unwrapped(value.type))}, which nobody would call"
+    return body.refuse("M004", node, problem, "return it from an action")
+
+
+def _is_value(body: Body, name: str) -> bool:
+    return name in body.source.local_names or name in body.lambdas
+
+
+def _at_run_time(body: Body, node: ast.Call) -> Typed:
+    return body.refuse("M012", node, f"who does {shown(node)} is known only at run time", "write one arm per service")
 
 
 def _kind_of_rejection(body: Body, node: ast.Call) -> Typed:

@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from minuet.contracts.action import Rejection, ServiceSpec
+from minuet.contracts.message import event_spec
 from minuet.errors import WorkflowRefused
 from minuet.finding import Finding
 from minuet.workflows import foreign, words
@@ -68,10 +69,11 @@ _READINGS_MAX: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What reading a workflow gives: its tree, its signature, and notes that do not forbid it."""
+    """What reading a workflow gives: its tree and signature, the types of its events, notes that forbid nothing."""
 
     tree: WorkflowTree
     signature: Signature
+    events: dict[str, type]
     notes: tuple[Finding, ...] = ()
 
 
@@ -101,9 +103,9 @@ def read_workflow(function: FunctionType, name: str | None = None) -> Reading:
         result_shape=shape_of(signature.result),
         services={parameter: spec.name for parameter, spec in body.services.items()},
         body=seq,
-        events=body.events,
+        events={name: spec.version for name, cls in body.events.items() if (spec := event_spec(cls)) is not None},
     )
-    return Reading(tree=tree, signature=signature, notes=tuple(refusals.findings))
+    return Reading(tree=tree, signature=signature, events=body.events, notes=tuple(refusals.findings))
 
 
 def _source(function: FunctionType) -> Source:

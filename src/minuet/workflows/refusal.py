@@ -22,7 +22,7 @@ EXPLANATIONS: Final[dict[str, str]] = {
     "Read them in an action, whose result is a fact, or wait with `sleep`.",
     "M006": "Python would enter an `except` or `finally` at once, while what was done is still to be compensated. "
     "`async with attempt(…) as tried:` goes on after the compensation; then ask `tried.rejected`.",
-    "M007": "Every loop has a bound, which is part of the plan: `for _ in range(n)`, where n is a number or a constant.",
+    "M007": "Every loop has a bound, which is part of the plan: `for _ in range(n)`, with a number or a constant.",
     "M008": "A loop over a list with steps would be one step after another without a bound. "
     "`each(xs, lambda x: …, limit=n)` runs them beside each other; `range(n)` counts rounds.",
     "M009": "A step is performed where it is awaited. Await it on a line of its own, or put it into `together(…)`.",
@@ -34,8 +34,8 @@ EXPLANATIONS: Final[dict[str, str]] = {
     "Only `each` takes a lambda.",
     "M014": "A compensation takes what its action gives, takes nothing else, and may not reject.",
     "M015": "The branches beside it still run and must end. Let the branch give a value, and decide after the join.",
-    "M016": "The primitives of asyncio live in one process and end with it. `together`, `sleep` and `deadline` are kept "
-    "in the plan.",
+    "M016": "The primitives of asyncio live in one process and end with it. `together`, `sleep` and `deadline` are "
+    "kept in the plan.",
     "M017": "Workflows are inlined where they are called, so they cannot call each other in a circle; "
     "and what is started from outside takes one input.",
     "M018": "A step has the methods compensate, keep, retry and timeout; each says something that a plan can keep.",
@@ -84,3 +84,9 @@ def shown(node: ast.AST, *, width: int = 60) -> str:
         return f"{shown(node.func)}(…)" if node.args or node.keywords else f"{shown(node.func)}()"
     text = " ".join(ast.unparse(node).split())
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def attribute_name(node: ast.Attribute) -> ast.Name:
+    """Give the place of the name behind the dot."""
+    end = (node.end_lineno or node.lineno, node.end_col_offset or node.col_offset)
+    return ast.Name(node.attr, lineno=end[0], col_offset=end[1] - len(node.attr.encode()))

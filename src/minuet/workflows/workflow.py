@@ -20,7 +20,8 @@ P = ParamSpec("P")
 class Workflow(Generic[A, P, R]):
     """A process over several services, written once as an `async def` and read from its source.
 
-    `tree` is what was read, `notes` is what was found that does not forbid it. `A` is the type of its input.
+    `tree` is what was read, `events` are the types of the events that it waits for, by name, and `notes` is what was
+    found that does not forbid it. `A` is the type of its input.
     """
 
     is_workflow: ClassVar[bool] = True
@@ -31,6 +32,7 @@ class Workflow(Generic[A, P, R]):
         self.function = function
         self.tree = reading.tree
         self.signature = reading.signature
+        self.events = reading.events
         self.notes: tuple[Finding, ...] = reading.notes
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
