@@ -1,0 +1,1 @@
+"""What listens: HTTP in, JSON out. The routes ask a `Control`; nothing here decides anything about runs."""
