@@ -55,6 +55,7 @@ class Action:
         "first_at_ms",
         "knowledge",
         "next_at_ms",
+        "progress",
         "round",
         "rule",
         "since_ms",
@@ -75,6 +76,7 @@ class Action:
         self.first_at_ms = 0
         self.next_at_ms = 0
         self.error: str | None = None
+        self.progress: tuple[float, str] | None = None
         self.stored = False
 
 
@@ -112,6 +114,7 @@ class Knowledge:
         "timers",
         "tombstones",
         "true",
+        "uncommitted",
         "waiters",
         "waits",
     )
@@ -132,6 +135,7 @@ class Knowledge:
         self.cancelled = False
         self.seq = 0
         self.owners = 0  # transactional handlers of this run that the store is performing
+        self.uncommitted = 0  # decisions of this run that are not durable yet
         # facts
         self.outcomes: dict[tuple[str, Round], tuple[str, bytes | None]] = {}
         self.marks: set[tuple[str, Round, int]] = set()  # facts that are no outcomes

@@ -1,9 +1,20 @@
-"""The system's clock: the only module that reads time."""
+"""The system's clock: the only module that reads time, and the only one that waits for it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import Protocol
+
+from minuet.engine.port import Clock
+
+
+class WaitingClock(Clock, Protocol):
+    """A clock that one can wait on."""
+
+    async def sleep_ms(self, duration_ms: float) -> None:
+        """Wait that long; 0 lets the event loop see to other things."""
+        ...
 
 
 class SystemClock:
@@ -17,6 +28,6 @@ class SystemClock:
         """Give milliseconds that never go back; only differences mean something."""
         return time.monotonic_ns() // 1_000_000
 
-    async def sleep_ms(self, duration_ms: int) -> None:
-        """Wait that long."""
+    async def sleep_ms(self, duration_ms: float) -> None:
+        """Wait that long; 0 lets the event loop see to other things."""
         await asyncio.sleep(duration_ms / 1000)

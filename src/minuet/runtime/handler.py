@@ -1,0 +1,157 @@
+"""An action of a service as the runtime calls it: arguments decoded, what it asks for filled in, its answer classified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from minuet.contracts.action import ActionSpec, Rejection
+from minuet.contracts.codec import codec_for
+from minuet.contracts.handler import Context, Transaction
+from minuet.contracts.service import Service, service_spec
+from minuet.engine.answer import Answer, Done, Failed, Rejected
+from minuet.engine.knowledge import COMPENSATION, Action
+from minuet.errors import DeclarationError, InvalidPayload, MinuetError
+from minuet.ids import op_key, run_text
+from minuet.workflows.expression import ExpressionFailed
+
+
+class Refused(Exception):  # noqa: N818 - carries an answer
+    """The action cannot be called with what it is to be given; `answer` says what follows."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class _TransactionFactory(Protocol):
+    def __call__(self) -> Transaction: ...
+
+
+class Handler:
+    """One action of one service instance."""
+
+    __slots__ = (
+        "attempt_timeout_ms",
+        "decoders",
+        "emits",
+        "encode",
+        "function",
+        "injected",
+        "is_async",
+        "name",
+        "returns_nothing",
+        "service",
+        "transactional",
+        "wants_context",
+    )
+
+    def __init__(self, service: Service, spec: ActionSpec, provided: Mapping[Any, Any]) -> None:
+        assert spec.function is not None
+        self.service = service
+        self.name = f"{service_spec(type(service)).name}.{spec.name}"
+        self.function = spec.function
+        self.is_async = spec.is_async
+        self.attempt_timeout_ms = spec.attempt_timeout_ms
+        self.emits = spec.emits
+        self.decoders: list[tuple[str, Callable[[bytes], Any]]] = [
+            (p.name, codec_for(p.type).decode) for p in spec.parameters
+        ]
+        self.returns_nothing = spec.result in (None, type(None))
+        self.encode = codec_for(spec.result).encode_checked
+        self.transactional: str | None = None
+        self.wants_context: str | None = None
+        self.injected: dict[str, Any] = {}
+        for name, wanted in spec.injected.items():
+            if wanted is Transaction:
+                self.transactional = name
+            elif wanted is Context:
+                self.wants_context = name
+            elif wanted in provided:
+                self.injected[name] = provided[wanted]
+            else:
+                raise DeclarationError(
+                    f"{self.name} asks for a {getattr(wanted, '__name__', wanted)}, and nobody provides one",
+                    remedy="Give it to the app: App(…, provide=[…])",
+                )
+
+    def arguments(self, action: Action) -> dict[str, Any]:
+        """Give the keyword arguments of a call, decoded into the types of the signature.
+
+        Raises:
+            Refused: an expression failed, or a value does not fit the type.
+        """
+        k, round_, rule = action.knowledge, action.round, action.rule
+        try:
+            if action.direction == COMPENSATION:
+                (name, decode) = self.decoders[0]
+                found = {name: decode(k.outcomes[rule.position, round_][1] or b"null")}
+            else:
+                raw = {name: k.raw(v, round_) for name, v in rule.arguments}
+                found = {name: decode(raw[name]) for name, decode in self.decoders if name in raw}
+        except (ExpressionFailed, InvalidPayload) as e:
+            if action.direction != COMPENSATION and "invalid-value" in rule.about["codes"]:
+                raise Refused(Rejected("invalid-value", str(e))) from e
+            raise Refused(Failed(f"invalid-value: {e}", final=True)) from e
+        if self.injected:
+            found.update(self.injected)
+        return found
+
+    def context(self, action: Action, workflow: str, report: Callable[[float, str], None]) -> Context:
+        """Give what an action may know of the work that it is doing."""
+        k, rule = action.knowledge, action.rule
+        run_rule = k.program.runs[rule.position]
+        inputs = {name: msgspec.Raw(k.raw(v, action.round)) for name, v in run_rule.arguments}
+        return Context(
+            run=run_text(k.run),
+            key=k.key if k.key is not None else run_text(k.run),
+            workflow=workflow,
+            position=rule.position,
+            round=action.round,
+            attempt=action.attempts + 1,
+            op_key=op_key(k.run, rule.position, action.round, action.direction),
+            input_bytes=msgspec.json.encode(inputs),
+            report=report,
+        )
+
+    def done(self, result: Any) -> Answer:
+        """Classify a returned value."""
+        if result is None and self.returns_nothing:
+            return Done(None)
+        try:
+            return Done(self.encode(result))
+        except InvalidPayload as e:
+            return Failed(f"{self.name} returned what it does not declare: {e}", final=True)
+
+    def raised(self, error: BaseException) -> Answer:
+        """Classify an exception: a rejection is an answer, everything else is a technical failure."""
+        if isinstance(error, Rejection):
+            try:
+                details = msgspec.json.decode(msgspec.json.encode(error.details)) if error.details else None
+            except (TypeError, ValueError) as e:
+                return Failed(f"{self.name} rejected with details that are no JSON: {e}", final=True)
+            return Rejected(type(error).code, error.message, details)
+        final = isinstance(error, DeclarationError) or (isinstance(error, MinuetError) and error.code == "foreign-await")
+        wait = getattr(error, "retry_after", None)
+        if hasattr(wait, "total_seconds"):
+            wait = wait.total_seconds()
+        after = round(wait * 1000) if isinstance(wait, int | float) and wait >= 0 else None
+        text = str(error).strip()
+        return Failed(f"{type(error).__name__}: {text}" if text else type(error).__name__, after, final)
+
+
+class Handlers:
+    """The actions of all services of a program, by service and action."""
+
+    def __init__(self, services: list[Service], provided: Mapping[Any, Any]) -> None:
+        self._by_name: dict[tuple[str, str], Handler] = {}
+        for service in services:
+            spec = service_spec(type(service))
+            for a in spec.actions.values():
+                self._by_name[spec.name, a.name] = Handler(service, a, provided)
+
+    def find(self, service: str, action: str) -> Handler | None:
+        """Give the handler of an action, if this program has it."""
+        return self._by_name.get((service, action))

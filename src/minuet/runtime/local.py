@@ -1,0 +1,483 @@
+"""`Control` over the participant of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from minuet.contracts.codec import codec_for
+from minuet.contracts.message import event_spec
+from minuet.contracts.service import Service, service_spec
+from minuet.contracts.strict_json import read_json
+from minuet.engine import bound, decide
+from minuet.engine.answer import Answer, Done, Rejected
+from minuet.engine.decide import Decided
+from minuet.engine.knowledge import Knowledge
+from minuet.engine.port import RunFilter, StoredRun
+from minuet.engine.program import Program
+from minuet.engine.row import ENDED, AuditRow, Decision, InboxRow, RunRow, RunState
+from minuet.errors import Conflict, InvalidPayload, KeyConflict, MinuetError, NotFound
+from minuet.ids import parse_run, run_text
+from minuet.plans.plan import Plan
+from minuet.runtime import describe
+from minuet.runtime.participant import Participant
+from minuet.runtime.recovery import Recovery
+from minuet.runtime.threads import Threads
+from minuet.runtime.view import Acknowledged, EventReceipt, FailedView, Health, PlanView, RunView
+from minuet.runtime.worker import Worker
+from minuet.workflows.workflow import Workflow
+
+
+class LocalControl:
+    """The verbs, performed here."""
+
+    def __init__(
+        self,
+        participant: Participant,
+        worker: Worker,
+        recovery: Recovery,
+        threads: Threads,
+        workflows: Mapping[str, Workflow[Any, Any, Any]],
+        current: Mapping[str, Plan],
+        events: Mapping[str, type],
+        services: list[Service],
+    ) -> None:
+        self._participant = participant
+        self._worker = worker
+        self._recovery = recovery
+        self._threads = threads
+        self._workflows = workflows
+        self._current = current
+        self._events = events
+        self._specs = {s.name: s for s in (service_spec(type(x)) for x in services)}
+        self._starting: dict[tuple[str, str], asyncio.Lock] = {}
+
+    # Starting, and waiting for the end
+
+    async def start(
+        self,
+        workflow: str,
+        input_: bytes | None,
+        *,
+        key: str | None = None,
+        on_duplicate: str = "same",
+        again: bool = False,
+        wait_for_room: bool = True,
+    ) -> tuple[RunView, bool]:
+        """Start a run; see `Control.start`."""
+        raw = self._checked_input(workflow, input_)
+        if key is None:
+            run, done = await self._begin(workflow, None, raw, wait_for_room=wait_for_room)
+            await done
+            return self._fresh(run, workflow, None), True
+        _check_key(key)
+        lock = self._starting.setdefault((workflow, key), asyncio.Lock())
+        try:
+            async with lock:
+                row = await self._participant.store.find_run(workflow, key)
+                if row is not None and not (again and row.state in ENDED):
+                    return await self._same(row, raw, on_duplicate), False
+                run, done = await self._begin(workflow, key, raw, wait_for_room=wait_for_room)
+                await done
+                return self._fresh(run, workflow, key), True
+        finally:
+            if not lock.locked() and self._starting.get((workflow, key)) is lock:
+                del self._starting[workflow, key]
+
+    def _checked_input(self, workflow: str, input_: bytes | None) -> bytes | None:
+        flow = self._workflows.get(workflow)
+        if flow is None:
+            known = ", ".join(sorted(self._workflows)) or "none"
+            raise NotFound(f"there is no workflow {workflow!r}", remedy=f"Known here: {known}", workflow=workflow)
+        flow.check_startable()
+        if flow.tree.input is None:
+            if input_ not in (None, b"null"):
+                raise InvalidPayload(f"{workflow} takes no input", remedy="Leave it out")
+            return None
+        raw = read_json(input_ if input_ is not None else b"null", max_bytes=bound.INPUT_BYTES)
+        codec = codec_for(flow.input_type)
+        return codec.encode(codec.decode(raw))
+
+    async def _begin(
+        self, workflow: str, key: str | None, raw: bytes | None, *, wait_for_room: bool
+    ) -> tuple[int, asyncio.Future[None]]:
+        if self._participant.stopping or not self._participant.has_room or self._participant.is_full:
+            await self._participant.room(wait=wait_for_room)
+        return self._participant.begin(self._current[workflow].digest, key, raw)
+
+    async def _same(self, row: RunRow, raw: bytes | None, on_duplicate: str) -> RunView:
+        same = row.input == (raw.decode() if raw is not None else None)
+        if not same or (on_duplicate == "refuse" and row.state not in ENDED):
+            what = "with another input" if not same else "and it has not ended"
+            raise KeyConflict(
+                f"the key {row.key!r} already names run {run_text(row.run)} of {row.workflow}, {what}",
+                remedy="Use another key, or give the same input",
+                run=run_text(row.run),
+            )
+        return await self.show(run_text(row.run), facts=False)
+
+    def _fresh(self, run: int, workflow: str, key: str | None) -> RunView:
+        k = self._participant.runs.get(run)
+        plan = self._current[workflow]
+        if k is not None:
+            return describe.live(k)
+        return RunView(
+            run=run_text(run),
+            key=key if key is not None else run_text(run),
+            workflow=workflow,
+            digest=plan.digest,
+            style=plan.style,
+            state=RunState.RUNNING,
+            paused=False,
+            dirty=False,
+            started_at_ms=self._participant.clock.now_ms(),
+            ended_at_ms=None,
+        )
+
+    async def perform(self, workflow: str, input_: bytes | None, key: str | None = None) -> RunView:
+        """Start a run and wait until it has ended or is parked: one wait for both."""
+        if key is not None:
+            view, _ = await self.start(workflow, input_, key=key)
+            return await self.wait(view.run, None)
+        run, _ = await self._begin(workflow, None, self._checked_input(workflow, input_), wait_for_room=True)
+        k = self._participant.runs[run]
+        while not describe.is_settled(k.state) or k.uncommitted:
+            await self._participant.ended(run)
+            if not describe.is_settled(k.state) and self._participant.runs.get(run) is not k:
+                return await self.wait(run_text(run), None)  # it was folded anew, or set aside
+        return describe.live(k)
+
+    async def wait(self, run: str, timeout_s: float | None) -> RunView:
+        """Wait until a run has ended, or is parked, or the time is over."""
+        number = self._number(run)
+        loop = asyncio.get_running_loop()
+        until = None if timeout_s is None else loop.time() + timeout_s
+        while True:
+            changed = self._participant.ended(number)
+            view = await self.show(run, facts=False)
+            left = None if until is None else until - loop.time()
+            if describe.is_settled(view.state) or (left is not None and left <= 0):
+                changed.cancel()
+                return view
+            await asyncio.wait([changed], timeout=left)
+
+    # Looking
+
+    def _number(self, run: str) -> int:
+        number = parse_run(run)
+        if number is None:
+            raise NotFound(f"{run!r} is no run id", remedy="A run id has 13 characters; find a run by its key with --key")
+        return number
+
+    async def show(self, run: str, *, facts: bool = True) -> RunView:
+        """Give a run with what it waits for, and its facts."""
+        stored = await self._participant.store.load_run(self._number(run))
+        if stored is None:
+            raise NotFound(f"there is no run {run}", remedy="List them: minuet runs", run=run)
+        return self._described(stored, facts=facts)
+
+    def _described(self, stored: StoredRun, *, facts: bool) -> RunView:
+        program = self._participant.programs.get(stored.run.digest)
+        k = self._participant.runs.get(stored.run.run)
+        return describe.stored(stored, program, k, self._participant.clock.now_ms(), facts=facts)
+
+    async def find(self, key: str, workflow: str | None = None) -> RunView:
+        """Give the newest run of a key."""
+        row = await self._participant.store.find_run(workflow, key)
+        if row is None and (number := parse_run(key)) is not None:
+            stored = await self._participant.store.load_run(number)
+            row = stored.run if stored is not None else None
+        if row is None:
+            raise NotFound(f"there is no run with the key {key!r}", remedy="List them: minuet runs", key=key)
+        return await self.show(run_text(row.run))
+
+    async def runs(
+        self,
+        *,
+        states: tuple[str, ...] = (),
+        workflow: str | None = None,
+        key: str | None = None,
+        since_ms: int | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[RunView]:
+        """List runs, newest first."""
+        which = RunFilter(
+            states=states,
+            workflow=workflow,
+            key=key,
+            since_ms=since_ms,
+            before=self._number(before) if before is not None else None,
+            limit=limit,
+        )
+        rows = await self._participant.store.list_runs(which)
+        open_ones = [r.run for r in rows if r.state not in ENDED]
+        stored = {s.run.run: s for s in await self._participant.store.load_runs(open_ones)}
+        return [
+            self._described(stored.get(r.run) or StoredRun(run=r, facts=[]), facts=False)
+            for r in rows
+        ]
+
+    # Events
+
+    async def send(self, event: str, key: str, data: bytes, *, id_: str | None = None, source: str = "") -> EventReceipt:
+        """Take an event from outside; see `Control.send`."""
+        cls = self._events.get(event)
+        spec = event_spec(cls) if cls is not None else None
+        if cls is None or spec is None:
+            known = ", ".join(sorted(self._events)) or "none"
+            raise NotFound(f"there is no event type {event!r}", remedy=f"Known here: {known}", event=event)
+        _check_key(key)
+        codec = codec_for(cls)
+        value = codec.decode(read_json(data, max_bytes=bound.INPUT_BYTES))
+        if spec.key is not None and str(getattr(value, spec.key)) != key:
+            raise InvalidPayload(
+                f"the key is {key!r}, but {spec.key} in the data is {getattr(value, spec.key)!r}",
+                remedy="Give the same in both, or leave the key out",
+                path=f"$.{spec.key}",
+            )
+        store, now = self._participant.store, self._participant.clock.now_ms()
+        source = source or "/outside"
+        message = id_ or f"{run_text(self._participant.ids.next(now))}"
+        waiting = len(await store.waits_for(event, key))
+        if id_ is not None and await store.find_event(source, message) is not None:
+            return EventReceipt(id=message, outcome="duplicate", waiting=waiting)
+        row = InboxRow(
+            source, message, event, spec.version, key, codec.encode(value).decode(), "kept", None, None, None,
+            now, now + bound.KEEP_EARLY_EVENT_MS,
+        )  # fmt: skip
+        decision = Decision()
+        decision.inbox = [row]
+        try:
+            await self._participant.record(decision)
+        except Conflict:
+            return EventReceipt(id=message, outcome="duplicate", waiting=waiting)
+        self._participant.matcher.look_at(event, key)
+        return EventReceipt(id=message, outcome="accepted", waiting=waiting)
+
+    # Operators' verbs
+
+    async def _verb(
+        self, verb: str, run: str, who: str, note: str | None, act: Callable[[], Awaitable[Acknowledged]]
+    ) -> Acknowledged:
+        """Perform a verb, and write one row about it, also when it fails."""
+        outcome = "failed"
+        try:
+            done = await act()
+            outcome = done.outcome
+            return done
+        except MinuetError as e:
+            outcome = e.code
+            raise
+        finally:
+            decision = Decision()
+            decision.audit = [AuditRow(self._participant.clock.now_ms(), who, verb, run, outcome, note)]
+            self._participant.store.submit(decision)
+
+    async def _ask(self, run: str, take: Callable[[Knowledge], Decided | None]) -> Decided | None:
+        number = self._number(run)
+        stored = await self._participant.store.load_run(number)
+        if stored is None:
+            raise NotFound(f"there is no run {run}", remedy="List them: minuet runs", run=run)
+        if stored.run.state in ENDED and number not in self._participant.runs:
+            raise Conflict(f"run {run} has ended: {stored.run.state}", remedy="There is nothing left to be done with it")
+        return await self._participant.ask(number, take)
+
+    async def cancel(self, run: str, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """Ask for a cancellation."""
+
+        async def act() -> Acknowledged:
+            said = ["already-ending"]
+
+            def take(k: Knowledge) -> Decided:
+                said[0], d = decide.cancel(k, self._participant.clock.now_ms())
+                return d
+
+            try:
+                await self._ask(run, take)
+            except Conflict:
+                pass
+            return Acknowledged(outcome=said[0], message=_CANCELLED[said[0]])
+
+        return await self._verb("cancel", run, who, note, act)
+
+    async def terminate(self, run: str, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """End a run at once; nothing is compensated."""
+
+        async def act() -> Acknowledged:
+            await self._ask(run, lambda k: decide.terminate(k, self._participant.clock.now_ms()))
+            return Acknowledged(outcome="terminated", message="ended; nothing was compensated, and it is listed as dirty")
+
+        return await self._verb("terminate", run, who, note, act)
+
+    async def pause(self, run: str, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """Pause a run."""
+
+        async def act() -> Acknowledged:
+            await self._ask(run, lambda k: decide.pause(k, self._participant.clock.now_ms()))
+            return Acknowledged(outcome="paused", message="what runs goes on to its end, and nothing new begins")
+
+        return await self._verb("pause", run, who, note, act)
+
+    async def resume(self, run: str, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """Resume a paused run."""
+
+        async def act() -> Acknowledged:
+            d = await self._ask(run, lambda k: decide.resume(k, self._participant.clock.now_ms()))
+            if d is not None:
+                await self._participant.look_at_timers(d.knowledge)
+            return Acknowledged(outcome="resumed", message="it goes on")
+
+        return await self._verb("resume", run, who, note, act)
+
+    async def retry(
+        self, run: str, position: str | None = None, *, who: str = "", note: str | None = None
+    ) -> Acknowledged:
+        """Take up what is parked or waits for its next attempt, now; a quarantined run is read again."""
+
+        async def act() -> Acknowledged:
+            number = self._number(run)
+            stored = await self._participant.store.load_run(number)
+            if stored is not None and stored.run.state == RunState.QUARANTINED:
+                return await self._participant.read_again(stored)
+            d = await self._ask(run, lambda k: decide.retry_now(k, position, self._participant.clock.now_ms()))
+            due = [a.rule.position for a in d.actions] if d is not None else []
+            if not due:
+                raise Conflict(
+                    f"nothing at {position or 'any position'} of run {run} waits to be tried again",
+                    remedy="See what it waits for: minuet show",
+                )
+            return Acknowledged(outcome="due", message=f"{', '.join(due)}: due now")
+
+        return await self._verb("retry", run, who, note, act)
+
+    async def resolve(
+        self,
+        run: str,
+        position: str,
+        *,
+        result: bytes | None = None,
+        reject: str | None = None,
+        who: str = "",
+        note: str | None = None,
+    ) -> Acknowledged:
+        """Record by hand what was done outside."""
+
+        async def act() -> Acknowledged:
+            number = self._number(run)
+            k = await self._participant.load(number)
+            if k is None:
+                raise NotFound(f"there is no run {run}, or it is quarantined", remedy="See: minuet show", run=run)
+            answer = self._given(k.program, position, result, reject)
+            await self._resolved(run, position, lambda k: decide.resolve(k, position, answer, self._now()))
+            return Acknowledged(outcome="resolved", message=f"{position}: recorded as done by hand")
+
+        return await self._verb("resolve", run, who, note, act)
+
+    async def skip(self, run: str, position: str, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """Record a compensation as done although it is not; the run is listed as dirty."""
+
+        async def act() -> Acknowledged:
+            await self._resolved(run, position, lambda k: decide.skip(k, position, self._now()))
+            return Acknowledged(outcome="skipped", message=f"{position}: recorded as compensated; the run is dirty")
+
+        return await self._verb("skip", run, who, note, act)
+
+    def _now(self) -> int:
+        return self._participant.clock.now_ms()
+
+    async def _resolved(self, run: str, position: str, take: Callable[[Knowledge], Decided | None]) -> None:
+        if await self._ask(run, take) is None:
+            raise Conflict(
+                f"nothing at {position} of run {run} waits for a person",
+                remedy="Only what is parked, or waits for its next attempt, can be resolved; see: minuet show",
+            )
+
+    def _given(self, program: Program, position: str, result: bytes | None, reject: str | None) -> Answer | None:
+        """Give an operator's answer, checked against what the action declares."""
+        if result is None and reject is None:
+            return None
+        rule = program.runs.get(position)
+        if rule is None:
+            raise NotFound(f"there is no step at {position}", remedy="See the positions: minuet plan show")
+        service, action = rule.about["service"], rule.about["action"]
+        spec = self._specs[service].actions[action]
+        if reject is not None:
+            if reject not in rule.about["codes"]:
+                known = ", ".join(rule.about["codes"]) or "none"
+                raise Conflict(f"{service}.{action} does not reject with {reject!r}", remedy=f"It declares: {known}")
+            return Rejected(reject, "by hand")
+        codec = codec_for(spec.result)
+        value = codec.decode(read_json(result or b"null", max_bytes=bound.INPUT_BYTES))
+        return Done(codec.encode(value))
+
+    # What is there
+
+    async def failed(self, limit: int = 100) -> list[FailedView]:
+        """List what is parked."""
+        attempts, runs, events = await self._participant.store.parked(limit)
+        return describe.failed(attempts, runs, events)
+
+    async def plans(self) -> list[PlanView]:
+        """List all plans."""
+        counts = await self._participant.store.open_digests()
+        found = []
+        for row in await self._participant.store.plans():
+            current = self._current.get(row.workflow)
+            program = self._participant.programs.get(row.digest)
+            found.append(
+                PlanView(
+                    workflow=row.workflow,
+                    digest=row.digest,
+                    style=program.plan.style if program is not None else "",
+                    current=current is not None and current.digest == row.digest,
+                    open_runs=counts.get(row.digest, 0),
+                    created_at_ms=row.created_at_ms,
+                )
+            )
+        return found
+
+    async def plan(self, name: str) -> bytes:
+        """Give a plan as JSON text, by workflow or by (the beginning of a) digest."""
+        if (current := self._current.get(name)) is not None:
+            return current.to_json()
+        digest = name.rpartition("@")[2]
+        found = [r for r in await self._participant.store.plans() if r.digest.startswith(digest)] if digest else []
+        if len(found) != 1:
+            what = "no plan" if not found else f"{len(found)} plans"
+            raise NotFound(f"there is {what} named {name!r}", remedy="List them: minuet plan list", plan=name)
+        return found[0].body.encode()
+
+    async def health(self) -> Health:
+        """Say how the process is."""
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        await self._participant.clock.sleep_ms(0)
+        return Health(
+            ready=not self._participant.stopping,
+            draining=self._participant.stopping,
+            runs_in_memory=len(self._participant.runs),
+            running_actions=self._worker.running,
+            queued_actions=self._worker.queued,
+            abandoned_threads=self._threads.abandoned,
+            late_answers=self._participant.late_answers,
+            recovering=self._recovery.is_running,
+            lag_ms=round((loop.time() - before) * 1000),
+        )
+
+
+_CANCELLED = {
+    "asked": "what was done will be compensated",
+    "pivot-in-flight": "what cannot be taken back is under way: its outcome decides",
+    "past-pivot": "no effect: something was done that cannot be taken back",
+    "already-ending": "no effect: it is ending already, or has ended",
+}
+
+
+def _check_key(key: str) -> None:
+    if not key or len(key.encode("utf-8", "surrogatepass")) > bound.KEY_BYTES or not key.isprintable():
+        raise InvalidPayload(
+            f"{key[:40]!r} is no key", remedy=f"A key has 1 to {bound.KEY_BYTES} bytes, all of them printable"
+        )
+

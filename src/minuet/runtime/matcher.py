@@ -1,0 +1,80 @@
+"""Brings events from outside and waits together, by type and key; either may come first.
+
+Both are rows. Whoever adds one looks, once it is durable, whether the other is there; so whichever comes second
+finds the first. One key is looked at by one task at a time, oldest event to oldest wait, until one side is empty.
+"""
+
+from __future__ import annotations
+
+from minuet.engine.row import Decision, InboxTaken
+from minuet.errors import StoreError
+from minuet.ids import parse_round
+from minuet.runtime.clock import WaitingClock
+from minuet.runtime.participant import Participant
+
+LOOK_AGAIN_MS = 1_000
+EXPIRE_EVERY_MS = 60_000
+BATCH = 500
+
+
+class EventMatcher:
+    """One for each participant."""
+
+    def __init__(self, participant: Participant, clock: WaitingClock) -> None:
+        self._participant = participant
+        self._clock = clock
+        self._busy: set[tuple[str, str]] = set()
+        self._again: set[tuple[str, str]] = set()
+
+    def open(self) -> None:
+        """Begin to park what was kept too long."""
+        self._participant.spawn(self._expire())
+
+    def look_at(self, event: str, key: str) -> None:
+        """See whether an event of this key and a wait for it are both there."""
+        if (event, key) in self._busy:
+            self._again.add((event, key))
+        else:
+            self._busy.add((event, key))
+            self._participant.spawn(self._look(event, key))
+
+    async def _look(self, event: str, key: str) -> None:
+        try:
+            while True:
+                self._again.discard((event, key))
+                try:
+                    given = await self._match(event, key)
+                except StoreError:
+                    await self._clock.sleep_ms(LOOK_AGAIN_MS)
+                    continue
+                if not given and (event, key) not in self._again:
+                    return
+        finally:
+            self._busy.discard((event, key))
+
+    async def _match(self, event: str, key: str) -> bool:
+        """Give the oldest event to the oldest wait that takes it; True if there was such a pair."""
+        store = self._participant.store
+        waits = await store.waits_for(event, key)
+        if not waits:
+            return False
+        kept = await store.kept_events(event, key)
+        if not kept:
+            return False
+        for wait in waits:
+            if await self._participant.event_came(wait, parse_round(wait.round), kept[0]):
+                return True
+        return False
+
+    async def _expire(self) -> None:
+        """Park events that nobody has waited for in their time: they are shown, and never dropped."""
+        while True:
+            try:
+                expired = await self._participant.store.expired_events(self._clock.now_ms(), BATCH)
+            except StoreError:
+                expired = []
+            if expired:
+                decision = Decision()
+                decision.inbox_taken = [InboxTaken("parked", None, None, None, e.source, e.message) for e in expired]
+                self._participant.store.submit(decision)
+            await self._clock.sleep_ms(LOOK_AGAIN_MS if len(expired) == BATCH else EXPIRE_EVERY_MS)

@@ -1,0 +1,567 @@
+"""Learn, decide, commit, carry out: the loop of whoever evaluates rules.
+
+All runs of a participant are decided in one thread, each input at once, and what was decided is carried out once
+it is durable. The one exception: while the store performs a transactional handler of a run, that run belongs to
+the store's thread (`Knowledge.owners`), and other inputs for it wait.
+
+Runs are held in memory up to a bound; one that only waits is forgotten when room is needed, and folded again from
+its rows when something comes for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol
+
+from minuet.contracts.codec import codec_for
+from minuet.contracts.message import event_spec
+from minuet.engine import bound, decide
+from minuet.engine.answer import Answer
+from minuet.engine.decide import Decided
+from minuet.engine.knowledge import Action, Knowledge
+from minuet.engine.port import Outcome, Statement, Store, StoredRun
+from minuet.engine.program import Program
+from minuet.engine.row import ENDED, Decision, InboxRow, RunChange, RunState, TimerRow, WaitRow
+from minuet.errors import Busy, Conflict, MinuetError, NotFound, StoreError
+from minuet.ids import RunIds, op_key, round_text, run_text
+from minuet.runtime.clock import WaitingClock
+from minuet.runtime.handler import Handler
+from minuet.runtime.transaction import TransactionalCall
+from minuet.runtime.view import Acknowledged
+
+log = logging.getLogger("minuet")
+
+
+class Timekeeper(Protocol):
+    """Who says when something is due."""
+
+    def add_timer(self, timer: TimerRow) -> None:
+        """Look at a timer when it is due."""
+        ...
+
+    def add_retry(self, action: Action) -> None:
+        """Look at an action when its delay is over."""
+        ...
+
+
+class Matcher(Protocol):
+    """Who brings events and waits together."""
+
+    def look_at(self, event: str, key: str) -> None:
+        """See whether an event of this key and a wait for it are both there."""
+        ...
+
+
+class Performer(Protocol):
+    """Who runs actions."""
+
+    def start(self, action: Action) -> None:
+        """Have an action performed."""
+        ...
+
+    def interrupt(self, action: Action) -> None:
+        """Cut off an attempt whose answer nobody waits for."""
+        ...
+
+
+class Participant:
+    """Whoever evaluates rules, over one store."""
+
+    def __init__(self, store: Store, clock: WaitingClock, *, runs_in_memory: int, ids: RunIds) -> None:
+        self.store = store
+        self.clock = clock
+        self.ids = ids
+        self.programs: dict[str, Program] = {}  # by digest
+        self.broken: dict[str, str] = {}  # digests whose plan cannot be loaded, and why
+        self.awaited_events: set[str] = set()  # types of events that some plan waits for
+        self.runs: dict[int, Knowledge] = {}
+        self.late_answers = 0
+        self.stopping = False
+        self._limit = runs_in_memory
+        self._waiting: dict[int, Knowledge] = {}  # runs in memory that may be forgotten, oldest first
+        self._deferred: dict[int, deque[Callable[[], None]]] = {}
+        self._loading: dict[int, asyncio.Future[Knowledge | None]] = {}
+        self._started: dict[int, asyncio.Future[None]] = {}
+        self._ends: dict[int, list[asyncio.Future[None]]] = {}
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._acknowledged: dict[int, asyncio.Future[None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.worker: Performer
+        self.ticker: Timekeeper
+        self.matcher: Matcher
+
+    def add_program(self, program: Program) -> None:
+        """Know a plan."""
+        self.programs[program.plan.digest] = program
+        self.awaited_events.update(r.about["event"] for r in program.rules if r.kind == "wait")
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Let something go on by itself; what it raises is logged."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned)
+
+    def _spawned(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self.stopping:
+            log.error("a task of the runtime failed: %s", error, exc_info=error)
+
+    # Room
+
+    @property
+    def has_room(self) -> bool:
+        """Say whether one more run fits into memory."""
+        return len(self.runs) < self._limit or bool(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether a run has to be forgotten before another can begin."""
+        return len(self.runs) >= self._limit
+
+    async def room(self, *, wait: bool) -> None:
+        """Wait until one more run fits.
+
+        Raises:
+            Busy: there is no room (and `wait` is False), or the program is stopping.
+        """
+        while True:
+            if self.stopping:
+                raise Busy("the program is stopping, and takes no new runs", remedy="Try again when it is back")
+            if self.has_room:
+                self._make_room()
+                return
+            if not wait:
+                raise Busy(
+                    f"{len(self.runs)} runs are in memory, and all have something to do",
+                    remedy="Try again after a while, or raise runs_in_memory",
+                )
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._room.append(turn)
+            await turn
+
+    def _make_room(self) -> None:
+        while len(self.runs) >= self._limit and self._waiting:
+            run = next(iter(self._waiting))
+            del self._waiting[run]
+            del self.runs[run]
+
+    def _gave_room(self) -> None:
+        while self._room:
+            turn = self._room.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    # Runs
+
+    def begin(self, digest: str, key: str | None, input_: bytes | None) -> tuple[int, asyncio.Future[None]]:
+        """Begin a run (there must be room); the future is done once it is durable."""
+        now = self.clock.now_ms()
+        run = self.ids.next(now)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._started[run] = done
+        d = decide.begin(self.programs[digest], run, key, input_, now)
+        self.runs[run] = d.knowledge
+        self.submit(d)
+        return run, done
+
+    async def load(self, run: int) -> Knowledge | None:
+        """Give a run's knowledge, folded from its rows if it is not in memory; None if there is no such run."""
+        if (k := self.runs.get(run)) is not None:
+            return k
+        if (loading := self._loading.get(run)) is None:
+            loading = self._loading[run] = asyncio.get_running_loop().create_future()
+            try:
+                stored = await self.store.load_run(run)
+                k = self.recall(stored, crashed=False) if stored is not None else None
+            except BaseException as e:
+                loading.set_exception(e)
+                loading.exception()  # nobody else may be waiting for it
+                raise
+            else:
+                loading.set_result(k)
+            finally:
+                del self._loading[run]
+            return k
+        return await asyncio.shield(loading)
+
+    def recall(self, stored: StoredRun, *, crashed: bool) -> Knowledge | None:
+        """Take a stored run into memory, and go on with it. None if it cannot be understood: it is quarantined."""
+        row = stored.run
+        if (k := self.runs.get(row.run)) is not None:
+            return k
+        program = self.programs.get(row.digest)
+        if program is None:
+            self.quarantine(stored, self.broken.get(row.digest, f"plan {row.digest[:8]} is not in this store"))
+            return None
+        try:
+            d = decide.recall(program, stored, self.clock.now_ms(), crashed=crashed)
+        except Exception as e:  # one run that cannot be understood must not disturb the others
+            log.error("run %s cannot be read from its facts", run_text(row.run), exc_info=e)
+            self.quarantine(stored, "".join(traceback.format_exception_only(e)).strip())
+            return None
+        k = d.knowledge
+        self._make_room()
+        self.runs[row.run] = k
+        for (position, round_, purpose), due in k.timers.items():
+            self.ticker.add_timer(TimerRow(k.run, position, round_text(round_), purpose, due))
+        for event, key, _ in k.waits.values():
+            self.matcher.look_at(event, key)
+        self.submit(d)
+        return k
+
+    def quarantine(self, stored: StoredRun, reason: str) -> None:
+        """Set a run aside that cannot be understood, and say why."""
+        row = stored.run
+        if row.state in ENDED or (row.state == RunState.QUARANTINED and row.reason == reason):
+            return
+        decision = Decision(row.run)
+        decision.changes = [
+            RunChange(RunState.QUARANTINED, 0, row.paused, row.dirty, reason, row.result, row.ended_at_ms, row.run)
+        ]
+        self.store.submit(decision)
+        self._wake_waiters(row.run)
+
+    def submit(self, d: Decided) -> None:
+        """Have a decision recorded; it is carried out once it is."""
+        if d.is_empty:
+            self._carry_out(d)
+            return
+        d.knowledge.uncommitted += 1
+        self._waiting.pop(d.knowledge.run, None)
+        self.store.submit(d.decision)
+
+    def input(self, k: Knowledge, take: Callable[[], Decided | None]) -> None:
+        """Give an input to a run: at once, or after the store has given the run back."""
+        if k.owners:
+            self._deferred.setdefault(k.run, deque()).append(lambda: self.input(k, take))
+            return
+        if self.runs.get(k.run) is not k:
+            self.late_answers += 1
+            return
+        try:
+            d = take()
+        except Exception as e:  # a mistake of ours about one run must not stop the others
+            self._failed(k, e)
+            return
+        if d is None:
+            self.late_answers += 1
+        else:
+            self.submit(d)
+
+    def acknowledge(self, d: Decided) -> asyncio.Future[None]:
+        """Give a future that is done once this decision is durable; ask before it is submitted."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if d.is_empty:
+            done.set_result(None)
+        else:
+            self._acknowledged[id(d)] = done
+        return done
+
+    # Answers of the worker
+
+    def answered(self, action: Action, ticket: int, answer: Answer, events: list[object]) -> None:
+        """Take the answer of an attempt, and what it has published."""
+        k = action.knowledge
+
+        def take() -> Decided | None:
+            d = decide.answered(k, action, ticket, answer, self.clock.now_ms())
+            if d is not None and events:
+                self._publish(d, action, events)
+            return d
+
+        if k.owners or events or self.runs.get(k.run) is not k:
+            self.input(k, take)
+            return
+        try:  # the hot path: the same without a detour
+            d = decide.answered(k, action, ticket, answer, self.clock.now_ms())
+        except Exception as e:
+            self._failed(k, e)
+            return
+        if d is None:
+            self.late_answers += 1
+        else:
+            self.submit(d)
+
+    def transacting(self, action: Action, handler: Handler, ticket: int, coroutine: Any, first: Statement) -> None:
+        """Hand a handler over to the store at its first statement; from now on the run belongs to the store."""
+        k = action.knowledge
+        coroutine, events = coroutine
+
+        def is_awaited() -> bool:
+            pending = k.pending.get((action.rule.position, action.round, action.direction))
+            return pending is action and action.ticket == ticket and action.state == "running"
+
+        def settle(answer: Answer) -> Decision | None:
+            d = decide.answered(k, action, ticket, answer, self.clock.now_ms())
+            if d is None:
+                return None
+            self._publish(d, action, events)
+            return d.decision
+
+        if self.runs.get(k.run) is not k:
+            coroutine.close()
+            self.late_answers += 1
+            return
+        k.owners += 1
+        k.uncommitted += 1
+        self._waiting.pop(k.run, None)
+        self.store.submit_work(
+            TransactionalCall(
+                coroutine,
+                first,
+                classify=lambda result, error: handler.done(result) if error is None else handler.raised(error),
+                is_awaited=is_awaited,
+                decide=settle,
+                token=k,
+            )
+        )
+
+    def _publish(self, d: Decided, action: Action, events: Iterable[object]) -> None:
+        """Record published events beside the fact. What no plan waits for is heard by nobody in this release."""
+        k, now = d.knowledge, self.clock.now_ms()
+        name = op_key(k.run, action.rule.position, action.round, action.direction)
+        rows = []
+        for i, event in enumerate(events):
+            spec = event_spec(type(event))
+            if spec is None or spec.name not in self.awaited_events:
+                continue
+            body = codec_for(type(event)).encode(event).decode()
+            key = str(getattr(event, spec.key)) if spec.key else run_text(k.run)
+            rows.append(
+                InboxRow(
+                    f"/{action.rule.about['service']}", f"{name}:{i}", spec.name, spec.version, key, body, "kept",
+                    None, None, None, now, now + bound.KEEP_EARLY_EVENT_MS,
+                )
+            )  # fmt: skip
+        if rows:
+            d.decision.inbox = rows
+
+    # What has become durable
+
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Take what became of decisions, in the order in which they were submitted."""
+        for outcome in outcomes:
+            decision, work, error = outcome
+            if work is not None:
+                self._worked(work, decision, error)
+            elif decision is not None and (d := decision.token) is not None:
+                if isinstance(d, asyncio.Future):
+                    if not d.done():
+                        d.set_result(None) if error is None else d.set_exception(error)
+                    continue
+                assert isinstance(d, Decided)
+                d.knowledge.uncommitted -= 1
+                if error is None:
+                    self._carry_out(d)
+                else:
+                    self._not_recorded(d, error)
+
+    def _worked(self, work: Any, decision: Decision | None, error: Exception | None) -> None:
+        k: Knowledge = work.token
+        k.owners -= 1
+        k.uncommitted -= 1
+        d = decision.token if decision is not None else None
+        if error is not None:
+            if isinstance(d, Decided):
+                self._not_recorded(d, error)
+            else:
+                self._failed(k, error)
+        elif isinstance(d, Decided):
+            self._carry_out(d)
+        else:
+            self.late_answers += 1
+        if not k.owners:
+            for take in self._deferred.pop(k.run, ()):
+                take()
+
+    def _carry_out(self, d: Decided) -> None:
+        k = d.knowledge
+        run = k.run
+        if d.actions:
+            start = self.worker.start
+            for action in d.actions:
+                start(action)
+        for action in d.interrupted:
+            self.worker.interrupt(action)
+        for timer in d.timers:
+            self.ticker.add_timer(timer)
+        for action in d.retries:
+            self.ticker.add_retry(action)
+        for wait in d.waits:
+            self.matcher.look_at(wait.event, wait.key)
+        for kept in d.decision.inbox:
+            self.matcher.look_at(kept.event, kept.key)
+        if self._acknowledged and (done := self._acknowledged.pop(id(d), None)) is not None and not done.done():
+            done.set_result(None)
+        if run in self._started:
+            started = self._started.pop(run)
+            if not started.done():
+                started.set_result(None)
+        if k.state != RunState.RUNNING:
+            self._wake_waiters(run)
+        if k.load != 1 and not k.uncommitted and not k.owners and self.runs.get(run) is k:
+            if k.load is None:
+                del self.runs[run]
+                self._waiting.pop(run, None)
+            else:
+                self._waiting[run] = k
+            if self._room:
+                self._gave_room()
+
+    def _wake_waiters(self, run: int, error: Exception | None = None) -> None:
+        for waiter in self._ends.pop(run, ()):
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+
+    def ended(self, run: int) -> asyncio.Future[None]:
+        """Give a future that is done when the run has changed its state: it has ended, or is parked, or goes back."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends.setdefault(run, []).append(waiter)
+        return waiter
+
+    # What was not recorded
+
+    def _not_recorded(self, d: Decided, error: Exception) -> None:
+        run = d.knowledge.run
+        if (started := self._started.pop(run, None)) is not None:
+            self.runs.pop(run, None)
+            self._wake_waiters(run, error)
+            if not started.done():
+                started.set_exception(error)
+                started.exception()  # whoever performs a run asks for its end only
+            self._gave_room()
+            return
+        if (done := self._acknowledged.pop(id(d), None)) is not None and not done.done():
+            done.set_exception(error)
+        self._failed(d.knowledge, error)
+
+    def _failed(self, k: Knowledge, error: Exception) -> None:
+        """Forget what is in memory about a run: what is true is what is stored. Then fold it anew, or set it aside."""
+        if self.runs.get(k.run) is not k:
+            return
+        del self.runs[k.run]
+        self._waiting.pop(k.run, None)
+        for action in k.pending.values():
+            self.worker.interrupt(action)
+        if isinstance(error, StoreError):
+            self.spawn(self._load_again(k.run))
+            return
+        log.error("run %s is set aside: %s", run_text(k.run), error, exc_info=error)
+        self.spawn(self._set_aside(k.run, "".join(traceback.format_exception_only(error)).strip()))
+
+    async def _load_again(self, run: int) -> None:
+        delay_ms = 100
+        while not self.stopping:
+            await self.clock.sleep_ms(delay_ms)
+            try:
+                await self.load(run)
+            except StoreError:
+                delay_ms = min(delay_ms * 2, 5_000)
+            else:
+                return
+
+    async def _set_aside(self, run: int, reason: str) -> None:
+        stored = await self.store.load_run(run)
+        if stored is not None:
+            self.quarantine(stored, reason)
+
+    # Inputs that name a run
+
+    async def ask(self, run: int, take: Callable[[Knowledge], Decided | None]) -> Decided | None:
+        """Give an operator's input to a run, and wait until what follows is durable.
+
+        Raises:
+            NotFound: there is no such run, or it cannot be understood.
+        """
+        k = await self.load(run)
+        if k is None:
+            raise NotFound(f"run {run_text(run)} is not there, or is quarantined", remedy="See: minuet show")
+        result: asyncio.Future[Decided | None] = asyncio.get_running_loop().create_future()
+        durable: list[asyncio.Future[None]] = []
+
+        def input_() -> Decided | None:
+            try:
+                d = take(k)
+            except MinuetError as e:
+                result.set_exception(e)
+                return None
+            if d is not None:
+                durable.append(self.acknowledge(d))
+            result.set_result(d)
+            return d
+
+        if self.runs.get(run) is not k:
+            return await self.ask(run, take)
+        self.input(k, input_)
+        d = await result
+        for f in durable:
+            await f
+        return d
+
+    async def record(self, decision: Decision) -> None:
+        """Record rows that belong to no run, and wait until they are durable."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        decision.token = done
+        self.store.submit(decision)
+        await done
+
+    async def read_again(self, stored: StoredRun) -> Acknowledged:
+        """Try to understand a quarantined run once more, after somebody has mended what was wrong with it."""
+        row = stored.run
+        fresh = StoredRun(
+            run=row._replace(state=RunState.RUNNING, reason=None, load=1),
+            facts=stored.facts,
+            attempts=stored.attempts,
+            timers=stored.timers,
+            waits=stored.waits,
+        )
+        k = self.recall(fresh, crashed=False)
+        if k is None:
+            raise Conflict(f"run {run_text(row.run)} still cannot be understood", remedy="See its reason: minuet show")
+        decision = Decision(row.run)
+        decision.changes = [RunChange(k.state, k.load, k.paused, k.dirty, k.reason, k.result, k.ended_at_ms, k.run)]
+        await self.record(decision)
+        return Acknowledged(outcome="due", message="read again; it goes on")
+
+    async def look_at_timers(self, k: Knowledge) -> None:
+        """Look at a run's timers that became due while it was paused."""
+        now = self.clock.now_ms()
+        for (position, round_, purpose), due in list(k.timers.items()):
+            if due <= now:
+                await self.timer_due(TimerRow(k.run, position, round_text(round_), purpose, due), round_)
+
+    async def timer_due(self, t: TimerRow, round_: tuple[int, ...]) -> None:
+        """Take that a timer is due."""
+        k = await self.load(t.run)
+        if k is not None:
+            now = self.clock.now_ms()
+            self.input(k, lambda: decide.timer_due(k, t.position, round_, t.purpose, now) or Decided(k))
+
+    async def event_came(self, w: WaitRow, round_: tuple[int, ...], event: InboxRow) -> bool:
+        """Give an event to a wait; True once that is durable, False if nobody waits there any more."""
+        try:
+            d = await self.ask(
+                w.run, lambda k: decide.event_came(k, w.position, round_, event, self.clock.now_ms())
+            )
+        except NotFound:
+            return False
+        return d is not None
+
+    async def close(self) -> None:
+        """Stop what goes on by itself."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=1)
+        for turn in self._room:
+            if not turn.done():
+                turn.set_exception(Busy("the program is stopping"))

@@ -1,0 +1,113 @@
+"""Looks at what is due: timers and retries of the near future from a heap, all others from the store.
+
+The store is the truth, and is polled; the heap only makes the near future exact. A timer that is looked at
+twice, or too early, has no effect: the engine decides whether it is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+
+from minuet.engine import decide
+from minuet.engine.knowledge import Action
+from minuet.engine.row import TimerRow
+from minuet.errors import StoreError
+from minuet.ids import parse_round
+from minuet.runtime.clock import WaitingClock
+from minuet.runtime.participant import Participant
+
+NEAR_MS = 60_000
+POLL_EVERY_MS = 20_000
+BATCH = 500
+
+
+class Ticker:
+    """One for each participant."""
+
+    def __init__(self, participant: Participant, clock: WaitingClock) -> None:
+        self._participant = participant
+        self._clock = clock
+        self._count = itertools.count()
+        self._heap: list[tuple[int, int, TimerRow | Action]] = []
+        self._in_heap: set[TimerRow] = set()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def add_timer(self, timer: TimerRow) -> None:
+        """Look at a timer when it is due; what is far away is left to the store."""
+        if timer.due_at_ms - self._clock.now_ms() <= NEAR_MS and timer not in self._in_heap:
+            self._in_heap.add(timer)
+            self._push(timer.due_at_ms, timer)
+
+    def add_retry(self, action: Action) -> None:
+        """Look at an action when its delay is over."""
+        self._push(action.next_at_ms, action)
+
+    def _push(self, due_at_ms: int, what: TimerRow | Action) -> None:
+        heapq.heappush(self._heap, (due_at_ms, next(self._count), what))
+        if self._heap[0][2] is what:
+            self._changed.set()
+
+    def open(self) -> None:
+        """Begin."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="minuet-ticker")
+
+    async def close(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        polled_ms = 0
+        while True:
+            now = self._clock.now_ms()
+            if not 0 <= now - polled_ms < POLL_EVERY_MS:
+                polled_ms = now
+                await self._poll(now)
+            await self._look(now)
+            next_ms = polled_ms + POLL_EVERY_MS
+            if self._heap:
+                next_ms = min(next_ms, self._heap[0][0])
+            self._changed.clear()
+            delay_ms = max(0, next_ms - self._clock.now_ms())
+            if not delay_ms:
+                await self._clock.sleep_ms(0)
+                continue
+            sleeping = asyncio.ensure_future(self._clock.sleep_ms(delay_ms))
+            changed = asyncio.ensure_future(self._changed.wait())
+            try:
+                await asyncio.wait([sleeping, changed], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sleeping.cancel()
+                changed.cancel()
+
+    async def _look(self, now: int) -> None:
+        """Give what is due to its runs, in batches: a storm of timers must not stop everything else."""
+        looked = 0
+        while self._heap and self._heap[0][0] <= now:
+            _, _, what = heapq.heappop(self._heap)
+            if isinstance(what, TimerRow):
+                self._in_heap.discard(what)
+                try:
+                    await self._participant.timer_due(what, parse_round(what.round))
+                except StoreError:
+                    continue  # it is still in the store, and is found by the next poll
+            else:
+                k = what.knowledge
+                self._participant.input(k, lambda a=what: decide.retry_due(a.knowledge, a, self._clock.now_ms()))  # type: ignore[misc]
+            looked += 1
+            if looked % BATCH == 0:
+                await self._clock.sleep_ms(0)
+
+    async def _poll(self, now: int) -> None:
+        store = self._participant.store
+        try:
+            for timer in await store.timers_due(now + NEAR_MS, 10 * BATCH):
+                self.add_timer(timer)
+            for attempt in await store.attempts_due(now, BATCH):
+                await self._participant.load(attempt.run)
+        except StoreError:
+            return  # polled again

@@ -1,0 +1,125 @@
+"""What is told about runs, in process and over HTTP alike: plain data, JSON by msgspec.
+
+Instants are milliseconds since 1970 UTC. `None` means: not there (not yet, or not any more).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class WaitingView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Something that a run waits for: `owner` is to bring `needs`, since then, until then (None: no limit).
+
+    `what`: `action` (it runs, or waits for its next attempt), `event`, `timer`, `person` (it is parked).
+    """
+
+    position: str
+    round: str = ""
+    what: str
+    needs: str
+    owner: str
+    since_ms: int
+    until_ms: int | None = None
+    detail: str = ""
+
+
+class FactView(msgspec.Struct, frozen=True, kw_only=True):
+    """A recorded fact; `value` is JSON data, `place` `file:line`."""
+
+    seq: int
+    position: str
+    round: str
+    label: str
+    what: str
+    owner: str
+    at_ms: int
+    value: Any = None
+    place: str = ""
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """A run. `at` is a short word on where it is. `result`: what it returned; `rejection`: why it was compensated."""
+
+    run: str
+    key: str
+    workflow: str
+    digest: str
+    style: str
+    state: str
+    paused: bool
+    dirty: bool
+    started_at_ms: int
+    ended_at_ms: int | None
+    reason: str | None = None
+    at: str = ""
+    result: Any = None
+    rejection: RejectionView | None = None
+    waiting: list[WaitingView] = []
+    facts: list[FactView] = []
+
+
+class RejectionView(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a run was compensated: the code, where, and what the action said."""
+
+    code: str
+    position: str
+    message: str = ""
+    details: Any = None
+
+
+class FailedView(msgspec.Struct, frozen=True, kw_only=True):
+    """Something parked: a step or compensation, a quarantined run, an event that nobody took."""
+
+    kind: str
+    run: str | None
+    key: str
+    workflow: str
+    position: str
+    direction: str
+    reason: str
+    attempts: int
+    first_at_ms: int
+    last_at_ms: int
+
+
+class PlanView(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan: `current` says whether new runs take it, `open_runs` how many unfinished runs it has."""
+
+    workflow: str
+    digest: str
+    style: str
+    current: bool
+    open_runs: int
+    created_at_ms: int
+
+
+class EventReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an event from outside: `accepted` (kept until a wait takes it) or `duplicate`."""
+
+    id: str
+    outcome: str
+    waiting: int
+
+
+class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to an operator's verb: `outcome` is a word, `message` a sentence."""
+
+    outcome: str
+    message: str
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How the process is: counts of what it holds and does."""
+
+    ready: bool
+    draining: bool
+    runs_in_memory: int
+    running_actions: int
+    queued_actions: int
+    abandoned_threads: int
+    late_answers: int
+    recovering: bool
+    lag_ms: int
