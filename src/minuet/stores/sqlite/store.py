@@ -21,6 +21,7 @@ from minuet.engine.port import Opened, Outcome, RunFilter, StoredRun, Work
 from minuet.engine.row import AttemptRow, AuditRow, Decision, InboxRow, PlanRow, RunRow, TimerRow, WaitRow
 from minuet.errors import NotFound, StoreUnavailable
 from minuet.stores.query import load_queries
+from minuet.stores.sqlite.checkpoint import lengthen_log
 from minuet.stores.sqlite.connection import open_reader, open_writer, refuse_network, translate
 from minuet.stores.sqlite.lock import StoreLock
 from minuet.stores.sqlite.reads import Reads
@@ -239,6 +240,8 @@ class SqliteStore(_ReadSide):
             raise
         if self._file is None:
             self._shared = connection
+        else:
+            lengthen_log(self._file)
         self._writer = Writer(connection, self._file, self._queries, self._turn, loop, on_outcomes)
         self._writer.start()
         _OPEN.add(self)

@@ -15,6 +15,8 @@ from minuet.errors import MinuetError, StatementError, StatementFailed
 from minuet.stores.sqlite.guard import StatementGuard, adapt, marked
 from minuet.stores.sqlite.rows import RowWriter, refusal
 
+# A handler that repeats a failing statement for ever would stop everybody.
+STATEMENTS_MAX = 100_000
 # Errors of one statement; any other error of SQLite is about the store, and sinks the group.
 _OWN_CODES = frozenset(
     {
@@ -102,7 +104,9 @@ class WorkPerformer:
         """Run a work's statements until it ends; tell whether what they wrote stands."""
         try:
             statement: Statement | None = work.first
-            while statement is not None:
+            for _ in range(STATEMENTS_MAX):
+                if statement is None:
+                    return work.keeps_writes()
                 try:
                     answer = self._answer(statement)
                 except StatementError as error:
@@ -112,7 +116,7 @@ class WorkPerformer:
                     statement = work.fail(error)
                 else:
                     statement = work.next(answer)
-            return work.keeps_writes()
+            return False
         except (sqlite3.Error, TransactionLost):
             raise
         except BaseException:  # noqa: BLE001 - a handler's failure undoes its own part, and says so in `finish`
@@ -121,8 +125,9 @@ class WorkPerformer:
     def _wind_up(self, work: Work, error: StatementError) -> None:
         """Let a work end whose transaction is gone: every further statement fails in the same way."""
         try:
-            while work.fail(error) is not None:
-                pass
+            for _ in range(STATEMENTS_MAX):
+                if work.fail(error) is None:
+                    return
         except BaseException:  # noqa: BLE001, S110 - as above; there is nothing left to be undone
             pass
 

@@ -10,6 +10,11 @@ only the culprit is refused. Anything else that fails sinks the group: nothing o
 whether it is. A connection whose commit failed is not trusted again: a sync that failed once may report success when it
 is repeated, while the kernel has dropped the pages. It is closed, and a new one has to checkpoint the whole log,
 that is to write and sync it again from what can be read of it, before anything is acknowledged.
+
+The interpreter lock is the one thing that the writer shares with the loop. A loop that is never idle, and whose turns
+are shorter than the switch interval, keeps it for ever: each turn gives the lock back for an instant, too short for a
+thread to wake up in, and long enough to make its wait start anew (tried: no commit in seconds, at every interval
+down to 0.1 ms). So the loop looks after the writer now and then, and steps aside when no group came to its end.
 """
 
 from __future__ import annotations
@@ -35,6 +40,9 @@ from minuet.stores.sqlite.work import UNFIT, TransactionLost, WorkPerformer, wri
 # A group, at most. Decisions: some 20 ms of writing. Works: a handler may take its time between two statements.
 GROUP_DECISIONS_MAX = 2_048
 GROUP_WORKS_MAX = 32
+# How often the loop looks after a writer that has something to do, and how long it steps aside for it at most.
+LOOK_S = 0.01
+STEP_ASIDE_S = 0.001
 # After a deferred constraint failed a commit, that many works are committed one by one, to find whose it is.
 WORKS_ALONE = 64
 
@@ -70,6 +78,11 @@ class Writer:
         # Locked while there is nothing to do. A bare lock wakes a thread quicker than a condition or a queue.
         self._bell = threading.Lock()
         self._bell.acquire()
+        self._told = threading.Lock()  # unlocked by each group that has been told
+        self._told.acquire()
+        self._groups = 0
+        self._is_working = False
+        self._is_looked_after = False
         self._stopping = False
         self._works_alone = 0
         self._use(connection)
@@ -85,9 +98,12 @@ class Writer:
         self._thread.start()
 
     def submit(self, item: Decision | Work) -> None:
-        """Have a decision or work recorded with the next group."""
+        """Have a decision or work recorded with the next group; to be called in the thread of the loop."""
         self._waiting.append(item)
         self._ring()
+        if not self._is_looked_after:
+            self._is_looked_after = True
+            self._loop.call_later(LOOK_S, self._look_after, self._groups)
 
     def perform(self, task: Callable[[sqlite3.Connection], Any]) -> Future[Any]:
         """Have something done on the connection that writes, in a transaction of its own."""
@@ -119,9 +135,21 @@ class Writer:
             with suppress(RuntimeError):  # another thread rang in between
                 self._bell.release()
 
+    def _look_after(self, groups_before: int) -> None:
+        """See, in the loop, whether the writer gets on; step aside if it does not."""
+        if not self._is_working and not self._waiting:
+            self._is_looked_after = False
+            return
+        if self._groups == groups_before:
+            self._told.acquire(blocking=False)
+            self._told.acquire(timeout=STEP_ASIDE_S)
+        self._loop.call_later(LOOK_S, self._look_after, self._groups)
+
     def _run(self) -> None:
         while True:
+            self._is_working = False
             self._bell.acquire()
+            self._is_working = True
             while self._waiting:
                 item = self._waiting[0]
                 if isinstance(item, _Task):
@@ -129,6 +157,9 @@ class Writer:
                     self._run_task(item)
                 else:
                     self._tell(self._run_group(self._take()))
+                self._groups += 1
+                if self._told.locked():
+                    self._told.release()
                 self._consider_checkpoint()
             if self._stopping:
                 return
