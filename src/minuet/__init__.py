@@ -53,6 +53,8 @@ from minuet.errors import (
     StoreUnavailable,
     WorkflowRefused,
 )
+from minuet.runtime.client import Client, Run
+from minuet.tools.app import App
 from minuet.workflows.dry_run import DryRun, Entry, dry_run
 from minuet.workflows.words import (
     at,
@@ -68,6 +70,10 @@ from minuet.workflows.words import (
 from minuet.workflows.workflow import Workflow, workflow
 
 __all__ = [
+    # programs
+    "App",
+    "Client",
+    "Run",
     # services
     "Service",
     "action",

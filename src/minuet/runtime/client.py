@@ -7,7 +7,7 @@ workflow's signature names, and rejections given back as the classes that were d
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import msgspec
 
@@ -18,9 +18,11 @@ from minuet.contracts.service import service_spec
 from minuet.engine.row import RunState
 from minuet.errors import DeclarationError, InvalidPayload, RunParked, RunRejected, RunTerminated
 from minuet.runtime.control import Control
-from minuet.runtime.http_client import HttpControl
 from minuet.runtime.view import Acknowledged, EventReceipt, FactView, RunView, WaitingView
 from minuet.workflows.workflow import Workflow
+
+if TYPE_CHECKING:
+    from minuet.runtime.http_client import HttpControl
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -152,7 +154,9 @@ class Client(Verbs):
     """
 
     def __init__(self, url: str = DEFAULT_URL) -> None:
-        self._control = HttpControl(url)
+        from minuet.runtime.http_client import HttpControl  # whoever is no client does not load an HTTP library
+
+        self._control: HttpControl = HttpControl(url)
 
     @property
     def control(self) -> Control:
