@@ -1,0 +1,1 @@
+"""WHAT HAPPENS NEXT: facts and now in, facts and effects out; sans-I/O."""

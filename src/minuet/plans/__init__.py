@@ -1,0 +1,1 @@
+"""WHICH RULES FOLLOW: a syntax tree becomes rules over facts, as data."""

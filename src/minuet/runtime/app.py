@@ -130,7 +130,7 @@ class App(Verbs):
     ) -> None:
         await self.stop()
 
-    async def run(self, flow: Workflow[A, Any, R], input: A, *, key: str | None = None) -> R:  # noqa: A002
+    async def run(self, flow: Workflow[A, Any, R], input: A, *, key: str | None = None) -> R:
         """Start a run and wait for its result; raises as `start` and `Run.result`."""
         view = await self.control.perform(flow.name, encode_input(flow, input), key)
         return result_of(flow, view)
@@ -149,9 +149,7 @@ class _Opened:
         self._app, self._settings, self._plans = app, settings, plans
         clock = app.clock
         self.store: Store = open_store(settings.store_url)
-        self.participant = Participant(
-            self.store, clock, runs_in_memory=settings.runs_in_memory, ids=RunIds()
-        )
+        self.participant = Participant(self.store, clock, runs_in_memory=settings.runs_in_memory, ids=RunIds())
         self.threads = Threads(settings.threads, settings.abandoned_threads)
         handlers = Handlers(app.services, app._provided)  # noqa: SLF001 - one unit, in two classes
         self.worker = Worker(self.participant, handlers, clock, slots=settings.slots, threads=self.threads)
@@ -208,12 +206,14 @@ class _Opened:
             try:
                 participant.add_program(Program(load_plan(row.body), self._settings.retry))
             except PlanInvalid as e:
-                log.error("%s", e)
+                log.error("%s", e)  # noqa: TRY400 - the message says it all
                 participant.broken[row.digest] = str(e)
         new = Decision()
         now = participant.clock.now_ms()
         new.plans = [
-            PlanRow(p.digest, p.workflow, p.to_json().decode(), now) for p in self._plans.values() if p.digest not in known
+            PlanRow(p.digest, p.workflow, p.to_json().decode(), now)
+            for p in self._plans.values()
+            if p.digest not in known
         ]
         if new.plans:
             await participant.record(new)
@@ -272,7 +272,7 @@ def _check_services(services: Sequence[Service], workflows: Iterable[AnyWorkflow
             missing = wanted.actions.keys() - service_spec(type(offered[wanted.name])).actions.keys()
             if missing:
                 raise DeclarationError(
-                    f"{w.name} needs {wanted.name}.{', '.join(sorted(missing))}, which {type(offered[wanted.name]).__name__}"
-                    " does not offer",
+                    f"{w.name} needs {wanted.name}.{', '.join(sorted(missing))}, "
+                    f"which {type(offered[wanted.name]).__name__} does not offer",
                     remedy=f"Give an instance of {cls.__name__}, or of a class that implements it",
                 )

@@ -43,7 +43,7 @@ class Run(Generic[R]):
         self.key = view.key
         self.is_new = is_new
 
-    async def result(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - how long to wait for others
+    async def result(self, timeout: float | None = None) -> R:
         """Wait for the end and give what the workflow returned; `timeout` in seconds, None for as long as it takes.
 
         Raises:
@@ -55,7 +55,7 @@ class Run(Generic[R]):
         return result_of(self._flow, await self._control.wait(self.id, timeout))
 
     async def status(self) -> str:
-        """Give its state: `running`, `compensating`, `stuck`, `quarantined`, `completed`, `compensated`, `terminated`."""
+        """Give its state, one of `minuet.engine.row.RunState`: `running`, `stuck`, `completed`, …"""
         return (await self._control.show(self.id, facts=False)).state
 
     async def show(self) -> RunView:
@@ -105,7 +105,7 @@ class Verbs:
     async def start(
         self,
         flow: Workflow[A, Any, R],
-        input: A,  # noqa: A002 - the word of the design
+        input: A,
         *,
         key: str | None = None,
         on_duplicate: str = "same",
@@ -121,7 +121,7 @@ class Verbs:
         view, is_new = await self.control.start(flow.name, raw, key=key, on_duplicate=on_duplicate, again=again)
         return Run(self.control, flow, view, is_new=is_new)
 
-    async def run(self, flow: Workflow[A, Any, R], input: A, *, key: str | None = None) -> R:  # noqa: A002
+    async def run(self, flow: Workflow[A, Any, R], input: A, *, key: str | None = None) -> R:
         """Start a run and wait for its result; raises as `start` and `Run.result`."""
         run = await self.start(flow, input, key=key)
         return await run.result()
@@ -130,7 +130,7 @@ class Verbs:
         """Find the newest run of a key. Raises NotFound."""
         return Run(self.control, flow, await self.control.find(key, flow.name), is_new=False)
 
-    async def send(self, event: object, *, key: str | None = None, id: str | None = None) -> EventReceipt:  # noqa: A002
+    async def send(self, event: object, *, key: str | None = None, id: str | None = None) -> EventReceipt:
         """Send an event from outside; it may come before anybody waits for it. The same `id` again is recognised.
 
         Raises:

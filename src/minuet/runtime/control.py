@@ -67,7 +67,9 @@ class Control(Protocol):
         """List runs, newest first, without facts; `before` is a run id, for the next page."""
         ...
 
-    async def send(self, event: str, key: str, data: bytes, *, id_: str | None = None, source: str = "") -> EventReceipt:
+    async def send(
+        self, event: str, key: str, data: bytes, *, id_: str | None = None, source: str = ""
+    ) -> EventReceipt:
         """Take an event from outside; with an `id_`, the same again is recognised.
 
         Raises:

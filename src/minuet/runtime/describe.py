@@ -44,10 +44,8 @@ def live(k: Knowledge) -> RunView:
     )
 
 
-def stored(
-    found: StoredRun, program: Program | None, k: Knowledge | None, now_ms: int, *, facts: bool
-) -> RunView:
-    """Give what is told of a stored run. `k` is its knowledge where it is in memory; else it is folded from the rows."""
+def stored(found: StoredRun, program: Program | None, k: Knowledge | None, now_ms: int, *, facts: bool) -> RunView:
+    """Give what is told of a stored run. `k` is its knowledge where it is in memory; else the rows are folded."""
     row = found.run
     plan = program.plan if program is not None else None
     reason = row.reason

@@ -1,9 +1,10 @@
-"""An action of a service as the runtime calls it: arguments decoded, what it asks for filled in, its answer classified."""
+"""An action as the runtime calls it: arguments decoded, what it asks for filled in, its answer classified."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import Any
 
 import msgspec
 
@@ -18,16 +19,12 @@ from minuet.ids import op_key, run_text
 from minuet.workflows.expression import ExpressionFailed
 
 
-class Refused(Exception):  # noqa: N818 - carries an answer
+class Refused(Exception):
     """The action cannot be called with what it is to be given; `answer` says what follows."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
         self.answer = answer
-
-
-class _TransactionFactory(Protocol):
-    def __call__(self) -> Transaction: ...
 
 
 class Handler:
@@ -133,9 +130,11 @@ class Handler:
             except (TypeError, ValueError) as e:
                 return Failed(f"{self.name} rejected with details that are no JSON: {e}", final=True)
             return Rejected(type(error).code, error.message, details)
-        final = isinstance(error, DeclarationError) or (isinstance(error, MinuetError) and error.code == "foreign-await")
+        final = isinstance(error, DeclarationError) or (
+            isinstance(error, MinuetError) and error.code == "foreign-await"
+        )
         wait = getattr(error, "retry_after", None)
-        if hasattr(wait, "total_seconds"):
+        if isinstance(wait, timedelta):
             wait = wait.total_seconds()
         after = round(wait * 1000) if isinstance(wait, int | float) and wait >= 0 else None
         text = str(error).strip()

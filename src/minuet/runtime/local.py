@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from minuet.contracts.codec import codec_for
+from minuet.contracts.codec import Codec, codec_for
 from minuet.contracts.message import event_spec
 from minuet.contracts.service import Service, service_spec
 from minuet.contracts.strict_json import read_json
@@ -167,7 +168,9 @@ class LocalControl:
     def _number(self, run: str) -> int:
         number = parse_run(run)
         if number is None:
-            raise NotFound(f"{run!r} is no run id", remedy="A run id has 13 characters; find a run by its key with --key")
+            raise NotFound(
+                f"{run!r} is no run id", remedy="A run id has 13 characters; find a run by its key with --key"
+            )
         return number
 
     async def show(self, run: str, *, facts: bool = True) -> RunView:
@@ -214,14 +217,13 @@ class LocalControl:
         rows = await self._participant.store.list_runs(which)
         open_ones = [r.run for r in rows if r.state not in ENDED]
         stored = {s.run.run: s for s in await self._participant.store.load_runs(open_ones)}
-        return [
-            self._described(stored.get(r.run) or StoredRun(run=r, facts=[]), facts=False)
-            for r in rows
-        ]
+        return [self._described(stored.get(r.run) or StoredRun(run=r, facts=[]), facts=False) for r in rows]
 
     # Events
 
-    async def send(self, event: str, key: str, data: bytes, *, id_: str | None = None, source: str = "") -> EventReceipt:
+    async def send(
+        self, event: str, key: str, data: bytes, *, id_: str | None = None, source: str = ""
+    ) -> EventReceipt:
         """Take an event from outside; see `Control.send`."""
         cls = self._events.get(event)
         spec = event_spec(cls) if cls is not None else None
@@ -281,7 +283,9 @@ class LocalControl:
         if stored is None:
             raise NotFound(f"there is no run {run}", remedy="List them: minuet runs", run=run)
         if stored.run.state in ENDED and number not in self._participant.runs:
-            raise Conflict(f"run {run} has ended: {stored.run.state}", remedy="There is nothing left to be done with it")
+            raise Conflict(
+                f"run {run} has ended: {stored.run.state}", remedy="There is nothing left to be done with it"
+            )
         return await self._participant.ask(number, take)
 
     async def cancel(self, run: str, *, who: str = "", note: str | None = None) -> Acknowledged:
@@ -294,10 +298,8 @@ class LocalControl:
                 said[0], d = decide.cancel(k, self._participant.clock.now_ms())
                 return d
 
-            try:
+            with contextlib.suppress(Conflict):  # it has ended
                 await self._ask(run, take)
-            except Conflict:
-                pass
             return Acknowledged(outcome=said[0], message=_CANCELLED[said[0]])
 
         return await self._verb("cancel", run, who, note, act)
@@ -307,7 +309,9 @@ class LocalControl:
 
         async def act() -> Acknowledged:
             await self._ask(run, lambda k: decide.terminate(k, self._participant.clock.now_ms()))
-            return Acknowledged(outcome="terminated", message="ended; nothing was compensated, and it is listed as dirty")
+            return Acknowledged(
+                outcome="terminated", message="ended; nothing was compensated, and it is listed as dirty"
+            )
 
         return await self._verb("terminate", run, who, note, act)
 
@@ -408,7 +412,7 @@ class LocalControl:
                 known = ", ".join(rule.about["codes"]) or "none"
                 raise Conflict(f"{service}.{action} does not reject with {reject!r}", remedy=f"It declares: {known}")
             return Rejected(reject, "by hand")
-        codec = codec_for(spec.result)
+        codec: Codec[Any] = codec_for(spec.result)
         value = codec.decode(read_json(result or b"null", max_bytes=bound.INPUT_BYTES))
         return Done(codec.encode(value))
 
@@ -480,4 +484,3 @@ def _check_key(key: str) -> None:
         raise InvalidPayload(
             f"{key[:40]!r} is no key", remedy=f"A key has 1 to {bound.KEY_BYTES} bytes, all of them printable"
         )
-

@@ -201,7 +201,7 @@ class Participant:
         try:
             d = decide.recall(program, stored, self.clock.now_ms(), crashed=crashed)
         except Exception as e:  # one run that cannot be understood must not disturb the others
-            log.error("run %s cannot be read from its facts", run_text(row.run), exc_info=e)
+            log.exception("run %s cannot be read from its facts", run_text(row.run))
             self.quarantine(stored, "".join(traceback.format_exception_only(e)).strip())
             return None
         k = d.knowledge
@@ -549,9 +549,7 @@ class Participant:
     async def event_came(self, w: WaitRow, round_: tuple[int, ...], event: InboxRow) -> bool:
         """Give an event to a wait; True once that is durable, False if nobody waits there any more."""
         try:
-            d = await self.ask(
-                w.run, lambda k: decide.event_came(k, w.position, round_, event, self.clock.now_ms())
-            )
+            d = await self.ask(w.run, lambda k: decide.event_came(k, w.position, round_, event, self.clock.now_ms()))
         except NotFound:
             return False
         return d is not None

@@ -51,4 +51,3 @@ class Recovery:
         self.is_running = False
         if self.recovered:
             log.info("took up %s runs that had something to do", self.recovered)
-

@@ -70,7 +70,7 @@ class Threads:
             error: BaseException | None = None
             try:
                 result = function()
-            except BaseException as e:  # noqa: BLE001 - whatever a user's function raises belongs to its caller
+            except BaseException as e:
                 error = e
             with self._lock:
                 if given_up.is_set():

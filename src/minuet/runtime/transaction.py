@@ -25,11 +25,11 @@ class StatementTransaction:
 
     async def execute(self, sql: str, *args: Any) -> int:
         """Run one statement, and give the number of rows that it changed."""
-        return cast(int, await _ask(Statement("execute", sql, args)))
+        return cast("int", await _ask(Statement("execute", sql, args)))
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
         """Run one statement for each of many rows of arguments, and give the number of rows changed."""
-        return cast(int, await _ask(Statement("executemany", sql, tuple(tuple(r) for r in rows))))
+        return cast("int", await _ask(Statement("executemany", sql, tuple(tuple(r) for r in rows))))
 
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
         """Run one query, and give all its rows."""
@@ -68,7 +68,7 @@ async def until_first_statement(coroutine: Coroutine[Any, Any, Any]) -> tuple[St
         value, error = None, None
         try:
             value = await _forward(asked)
-        except BaseException as e:  # noqa: BLE001 - it belongs to the handler, cancellation included
+        except BaseException as e:
             error = e
 
 
@@ -110,7 +110,7 @@ class TransactionalCall:
         except StopIteration as end:
             self._answer = self._classify(end.value, None)
             return None
-        except BaseException as e:  # noqa: BLE001 - whatever a handler raises is its answer
+        except BaseException as e:
             self._answer = self._classify(None, e)
             return None
         if isinstance(asked, Statement):
@@ -155,7 +155,7 @@ class SetupCall:
             asked = step()
         except StopIteration:
             return None
-        except BaseException as e:  # noqa: BLE001 - raised to whoever opens the app
+        except BaseException as e:
             self.error = e
             return None
         if isinstance(asked, Statement):

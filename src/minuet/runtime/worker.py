@@ -58,7 +58,9 @@ class _Slot:
 class Worker:
     """Performs actions in slots; `slots` bounds how many are under way at once."""
 
-    def __init__(self, receiver: Receiver, handlers: Handlers, clock: WaitingClock, *, slots: int, threads: Threads) -> None:
+    def __init__(
+        self, receiver: Receiver, handlers: Handlers, clock: WaitingClock, *, slots: int, threads: Threads
+    ) -> None:
         self._receiver = receiver
         self._handlers = handlers
         self._clock = clock
@@ -146,9 +148,7 @@ class Worker:
             self._receiver.answered(action, ticket, missing, [])
             return
         slot.action = action
-        slot.timeout_ms = (
-            about.get("attempt_timeout_ms") or handler.attempt_timeout_ms or bound.ATTEMPT_TIMEOUT_MS
-        )
+        slot.timeout_ms = about.get("attempt_timeout_ms") or handler.attempt_timeout_ms or bound.ATTEMPT_TIMEOUT_MS
         slot.began_ms = self._clock.monotonic_ms()
         try:
             await self._call(handler, action, ticket)
@@ -255,7 +255,9 @@ class Worker:
         self.lost += 1
         about = slot.action.rule.about
         name = f"{about['service']}.{about['action']}"
-        log.warning("%s was cut off after %s ms and goes on all the same; its slot is given back", name, slot.timeout_ms)
+        log.warning(
+            "%s was cut off after %s ms and goes on all the same; its slot is given back", name, slot.timeout_ms
+        )
         failed = Failed(f"the attempt took longer than {slot.timeout_ms / 1000:g} s, and does not stop")
         self._receiver.answered(slot.action, slot.action.ticket, failed, [])
         if self._queue:

@@ -1,0 +1,1 @@
+"""WHAT A PERSON RUNS: the public `App`, and the command line."""
