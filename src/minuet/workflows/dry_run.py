@@ -106,8 +106,11 @@ async def dry_run(
         NotFound: a wait without a timeout has no event, or a name above is none of the workflow's.
     """
     performer = _Performer(flow, outcomes or {}, events or {}, deadlines, provide or {}, key)
+    arguments: tuple[Any, ...] = ()
+    if flow.tree.input is not None:
+        arguments = (_as_it_arrives(input, flow.input_type),)
     with performing(performer):
-        return await performer.whole(() if flow.tree.input is None else (input,), services)
+        return await performer.whole(arguments, services)
 
 
 class _Text:
@@ -233,7 +236,8 @@ class _Performer:
         """Perform the workflow itself; a rejection that reaches its end undoes everything."""
         result, raised = None, None
         try:
-            result = await self.function(self.flow.function)(*arguments, **services)
+            returned = await self.function(self.flow.function)(*arguments, **services)
+            result = _as_it_arrives(returned, self.flow.result_type)
         except Rejection as rejection:
             raised = rejection
             await self.undo(self.scopes[0])
@@ -285,7 +289,7 @@ class _Performer:
             self.record(node.position, round_, f"rejected:{rejection.code}", _details(rejection))
             raise
         result = codec_for(spec.result).encode_checked(answer)
-        value = codec_for(spec.result).decode(result)
+        value = codec_for(spec.result).decode(result)  # what a run would see, not what the action holds
         self.record(node.position, round_, "ok", value)
         by = self.compensation_of(step, spec)
         if by is not None:
@@ -597,6 +601,12 @@ def _bound_arguments(where: str, spec: ActionSpec, step: Step[Any]) -> dict[str,
             f"{where} is given {', '.join(foreign)}, which the platform fills in", remedy="Leave it out of the step"
         )
     return {p.name: given[p.name] for p in spec.parameters if p.name in given}
+
+
+def _as_it_arrives(value: Any, type_: Any) -> Any:
+    """Give a value as it would be after travelling as JSON."""
+    codec = codec_for(type_)
+    return codec.decode(codec.encode_checked(value))
 
 
 def _details(rejection: Rejection) -> dict[str, Any]:
