@@ -54,7 +54,15 @@ def check(seed: int, schedules: int = 2, depth: int = 3) -> Counter[str]:
         assert_in_order(want.trace, log)
         rows = performer.rows
         left = [a for a in rows.attempts.values() if a.state != "tombstone"]
-        assert not (left or rows.timers or rows.waits or k.pending or k.agenda or run.load), ("left", left, rows.timers, rows.waits, k.pending, k.agenda, run)
+        assert not (left or rows.timers or rows.waits or k.pending or k.agenda or run.load), (
+            "left",
+            left,
+            rows.timers,
+            rows.waits,
+            k.pending,
+            k.agenda,
+            run,
+        )
         kinds["performances"] += 1
         kinds["facts"] += len(facts)
         kinds["forgotten"] += performer.forgotten

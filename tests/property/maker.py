@@ -147,7 +147,11 @@ class Maker:
         count: Expression = ("mod", n, ("lit", 4))
         picks = tuple(("lit", i) for i in range(4))
         over: Expression = (
-            "each", "i", ("list", *picks), (("compare", ("local", "i"), "lt", count),), ("add", ("local", "i"), n)
+            "each",
+            "i",
+            ("list", *picks),
+            (("compare", ("local", "i"), "lt", count),),
+            ("add", ("local", "i"), n),
         )
         return Each(
             place=HERE,
@@ -207,9 +211,7 @@ class Maker:
             )
             both = [v for v in in_then if v in in_other]
             return (
-                Choice(
-                    place=HERE, position=position, condition=self.guard(scope), then=then, otherwise=other, at=at
-                ),
+                Choice(place=HERE, position=position, condition=self.guard(scope), then=then, otherwise=other, at=at),
                 both,
             )
         if k < 0.72:
@@ -235,7 +237,9 @@ class Maker:
                 body = replace(
                     body, parts=(*body.parts, Let(place=HERE, name=r.choice(scope), value=self.number(inner)))
                 )
-            other = self.block(f"{position}.else.", scope, depth - 2, loop=loop)[0] if r.random() < 0.3 else Seq(place=HERE)
+            other = (
+                self.block(f"{position}.else.", scope, depth - 2, loop=loop)[0] if r.random() < 0.3 else Seq(place=HERE)
+            )
             return (
                 Loop(place=HERE, position=position, index=index, limit=r.randint(1, 4), body=body, otherwise=other),
                 scope,

@@ -61,7 +61,12 @@ class Rows:
         for c in d.decision.changes:
             assert self.run is not None
             self.run = self.run._replace(
-                state=c.state, load=c.load, paused=c.paused, dirty=c.dirty, reason=c.reason, result=c.result,
+                state=c.state,
+                load=c.load,
+                paused=c.paused,
+                dirty=c.dirty,
+                reason=c.reason,
+                result=c.result,
                 ended_at_ms=c.ended_at_ms,
             )
 

@@ -8,7 +8,6 @@ has already moved on when a function returns: if the commit fails, it is dropped
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -40,6 +39,7 @@ from minuet.engine.row import (
 from minuet.ids import op_key, parse_round, round_text
 from minuet.plans.rule import Rule
 from minuet.workflows.expression import ExpressionFailed, to_json_bytes
+from minuet.workflows.moment import instant_ms, span_ms
 
 CANCEL = "$cancel"
 REQUESTED = "requested"
@@ -465,7 +465,7 @@ def _wait(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -> N
     try:
         given = {name: k.read(v, round_) for name, v in rule.arguments}
         key = _key(given["key"])
-        timeout = _span_ms(given["timeout"]) if "timeout" in given else None
+        timeout = span_ms(given["timeout"]) if "timeout" in given else None
     except ExpressionFailed as e:
         _no_value(k, d, rule, round_, str(e), "invalid-value" in rule.about["codes"], now_ms)
         return
@@ -487,7 +487,7 @@ def _sleep(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -> 
     try:
         name, v = rule.arguments[0]
         given = k.read(v, round_)
-        due = now_ms + _span_ms(given) if name == "duration" else _instant_ms(given)
+        due = now_ms + span_ms(given) if name == "duration" else instant_ms(given)
     except ExpressionFailed as e:
         _no_value(k, d, rule, round_, str(e), "invalid-value" in rule.about["codes"], now_ms)
         return
@@ -500,7 +500,7 @@ def _deadline(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) 
     if (rule.position, round_, Slot.GONE) in k.marks:
         return
     try:
-        span = _span_ms(k.read(rule.arguments[0][1], round_))
+        span = span_ms(k.read(rule.arguments[0][1], round_))
     except ExpressionFailed as e:
         k.reason = f"the deadline at {rule.position} has no duration: {e}"
         return
@@ -610,7 +610,9 @@ def _append(owner: Any, name: str, row: Any) -> None:
         setattr(owner, name, [row])
 
 
-def _record(k: Knowledge, d: Decided, position: str, round_: Round, label: str, value: bytes | None, now_ms: int) -> None:
+def _record(
+    k: Knowledge, d: Decided, position: str, round_: Round, label: str, value: bytes | None, now_ms: int
+) -> None:
     k.seq += 1
     row = FactRow(
         k.run,
@@ -678,7 +680,9 @@ def _failed(k: Knowledge, d: Decided, action: Action, failure: Failed, now_ms: i
         return
     policy = _policy(action)
     key = op_key(k.run, action.rule.position, action.round, action.direction)
-    wait = failure.retry_after_ms if failure.retry_after_ms is not None else retry.delay_ms(policy, action.attempts, key)
+    wait = (
+        failure.retry_after_ms if failure.retry_after_ms is not None else retry.delay_ms(policy, action.attempts, key)
+    )
     action.next_at_ms = now_ms + wait
     action.state = "waiting"
     action.stored = True
@@ -845,18 +849,3 @@ def _key(value: Any) -> str:
     if not text or len(text.encode()) > bound.KEY_BYTES:
         raise ExpressionFailed(f"a key has 1 to {bound.KEY_BYTES} bytes, this one is {text[:40]!r}")
     return text
-
-
-def _span_ms(value: Any) -> int:
-    """Give a duration in milliseconds: a `timedelta`, or a number of milliseconds."""
-    if isinstance(value, timedelta):
-        return max(0, round(value / timedelta(milliseconds=1)))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return max(0, round(value))
-    raise ExpressionFailed(f"{value!r} is no duration")
-
-
-def _instant_ms(value: Any) -> int:
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return round(value.timestamp() * 1000)
-    raise ExpressionFailed(f"{value!r} is no instant with an offset")

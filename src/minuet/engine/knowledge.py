@@ -91,12 +91,14 @@ class Knowledge:
         "ended_at_ms",
         "exits",
         "fans",
+        "halted",
         "input",
         "key",
         "load",
         "marks",
         "memo",
         "missing",
+        "moved_at_ms",
         "outcomes",
         "owners",
         "paused",
@@ -107,7 +109,6 @@ class Knowledge:
         "result",
         "run",
         "seq",
-        "since",
         "stalled",
         "started_at_ms",
         "state",
@@ -125,6 +126,7 @@ class Knowledge:
         self.key = key
         self.input = input_
         self.started_at_ms = started_at_ms
+        self.moved_at_ms = started_at_ms  # when the last fact was recorded
         self.ended_at_ms: int | None = None
         self.state: str = RunState.RUNNING
         self.load: int | None = 1
@@ -150,6 +152,7 @@ class Knowledge:
         self.memo: dict[tuple[int, Round], Any] = {}
         self.agenda: list[tuple[int, Round]] = []
         self.raised: list[tuple[str, Round, str, str]] = []
+        self.halted: dict[tuple[str, Round], tuple[str, str, int]] = {}  # -> why, and what is to be looked at again
         # what is going on
         self.pending: dict[tuple[str, Round, str], Action] = {}
         self.timers: dict[tuple[str, Round, str], int] = {}

@@ -235,8 +235,8 @@ class _Compiler:
             if last or NORMAL not in built[-1].ends:
                 break  # what follows cannot be reached
             in_, env = built[-1].ends[NORMAL], built[-1].envs[NORMAL]
-        if backs[-1] != comp:
-            net.fill(backs[-1], comp)
+        if backs[-1] != comp:  # a hole stands in this scope, `comp` may stand further out: join it with our own `in`
+            net.fill(backs[-1], net.all(scope, [in_, comp]))
         rest = built[-1]
         for a, back in zip(reversed(built[:-1]), reversed(backs[:-1]), strict=True):
             left = {e: c for e, c in a.ends.items() if e != NORMAL}
@@ -469,9 +469,7 @@ class _Compiler:
         left = {NORMAL: last, BROKE: body.ends.get(BREAK, FALSE), RETURN: body.ends.get(RETURN, FALSE)}
         inner_envs = {NORMAL: handed, BROKE: body.envs.get(BREAK, {}), RETURN: body.envs.get(RETURN, {})}
         ends = {e: net.via("or", outer, (c, EXIT)) for e, c in left.items() if c != FALSE}
-        envs = {
-            e: {name: self.left(outer, c, v) for name, v in inner_envs[e].items()} for e, c in ends.items()
-        }
+        envs = {e: {name: self.left(outer, c, v) for name, v in inner_envs[e].items()} for e, c in ends.items()}
         fails = {c: net.add("or", scope) for c in body.failed}
         later = {c: net.via("or", scope, (f, PREV)) for c, f in fails.items()}
         for c, f in fails.items():
@@ -523,7 +521,16 @@ class _Compiler:
         mark = lambda label, when, arguments=(), **about: self.rule(  # noqa: E731
             "mark", n.position, when, context, n.by, arguments, label=label, **about
         )
-        self.rule("fork", n.position, in_, context, n.by, [("over", over)], block=block, may_reject=n.position in self.cancellable)
+        self.rule(
+            "fork",
+            n.position,
+            in_,
+            context,
+            n.by,
+            [("over", over)],
+            block=block,
+            may_reject=n.position in self.cancellable,
+        )
         mark("ok", count(done), [("results", results)])
         turned = net.all(outer, [joined, comp])
         mark("back", net.any(outer, [net.all(outer, [count(ended), failed_one]), turned]))

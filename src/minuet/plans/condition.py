@@ -80,6 +80,11 @@ class Network:
         here, there = self.nodes[node].scope, self.nodes[source].scope
         if edge is None:
             edge = SAME if here == there else OUTER
+            assert edge == SAME or self.nodes[node].kind == "and", (
+                "only an `and` may have an outer input",
+                node,
+                source,
+            )
             assert here[: len(there)] == there, ("an inner condition needs an edge that leaves its block", node, source)
         if (source, edge) not in self.nodes[node].inputs:
             self.nodes[node].inputs.append((source, edge))
@@ -116,7 +121,9 @@ class Network:
         return node
 
 
-def simplify(nodes: list[Condition], roots: Iterable[int], also: dict[int, list[int]]) -> tuple[list[Condition], dict[int, int]]:
+def simplify(
+    nodes: list[Condition], roots: Iterable[int], also: dict[int, list[int]]
+) -> tuple[list[Condition], dict[int, int]]:
     """Drop what can never be true, nodes that only repeat another, and what nobody asks for.
 
     `roots` are the nodes that somebody watches; `also` names, for nodes whose inputs are outside the
@@ -158,7 +165,9 @@ def simplify(nodes: list[Condition], roots: Iterable[int], also: dict[int, list[
         todo.extend(reversed(below))
     kept = sorted(order, key=order.__getitem__)
     new = [
-        Condition(nodes[i].kind, nodes[i].scope, nodes[i].of, sorted((order[resolve(s)], e) for s, e in nodes[i].inputs))
+        Condition(
+            nodes[i].kind, nodes[i].scope, nodes[i].of, sorted((order[resolve(s)], e) for s, e in nodes[i].inputs)
+        )
         for i in kept
     ]
     return new, {i: order.get(resolve(i), FALSE) for i in range(len(nodes))}
@@ -175,7 +184,9 @@ def _possible(nodes: list[Condition], also: dict[int, list[int]]) -> set[int]:
     found: set[int] = set()
     missing = {i: len({s for s, _ in n.inputs}) for i, n in enumerate(nodes) if n.kind == "and"}
     # A `count` may be of no elements at all, whatever becomes of its input.
-    todo = [i for i, n in enumerate(nodes) if n.kind in ("start", "fact", "count") or (n.kind == "and" and not n.inputs)]
+    todo = [
+        i for i, n in enumerate(nodes) if n.kind in ("start", "fact", "count") or (n.kind == "and" and not n.inputs)
+    ]
     while todo:
         i = todo.pop()
         if i in found:

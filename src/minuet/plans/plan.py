@@ -123,9 +123,7 @@ def load_plan(raw: bytes | str) -> Plan:
                 for k, s, of, inputs in data["conditions"]
             ],
             values=[
-                Value(
-                    kind=k, scope=tuple(s), of=(expression.from_json(of[0]),) if k == "expression" else _tuples(of)
-                )
+                Value(kind=k, scope=tuple(s), of=(expression.from_json(of[0]),) if k == "expression" else _tuples(of))
                 for k, s, of in data["values"]
             ],
             rules=[
