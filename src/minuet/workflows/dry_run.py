@@ -286,11 +286,11 @@ class _Performer:
                     self.cut.append((answer, self.deadlines[-1]))
                 raise answer
         except Rejection as rejection:
-            self.record(node.position, round_, f"rejected:{rejection.code}", _details(rejection))
+            self.outcome(node, round_, f"rejected:{rejection.code}", _details(rejection))
             raise
         result = codec_for(spec.result).encode_checked(answer)
         value = codec_for(spec.result).decode(result)  # what a run would see, not what the action holds
-        self.record(node.position, round_, "ok", value)
+        self.outcome(node, round_, "ok", value)
         by = self.compensation_of(step, spec)
         if by is not None:
             self.scopes[-1].append(_Undo(node.position, round_, *by, arguments, result))
@@ -530,6 +530,14 @@ class _Performer:
         """Add a fact to the trace, and give its value."""
         self.trace.append(Entry(position, round_, label, value))
         return value
+
+    def outcome(self, node: tree.Step, round_: Round, label: str, value: Any) -> None:
+        """Record the outcome of a step, and the verdict on it where the step may be abandoned."""
+        is_abandoned = node.timeout_ms is not None and node.timeout_then == "abandon"
+        if not (is_abandoned and label == "rejected:timeout"):
+            self.record(node.position, round_, label, value)
+        if is_abandoned:
+            self.record(f"{node.position}!", round_, label, value)
 
     def function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Give the function whose text is at hand with a `range` that counts the rounds of its loops."""

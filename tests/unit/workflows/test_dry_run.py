@@ -432,6 +432,19 @@ async def test_what_an_action_may_not_do_reaches_the_caller() -> None:
         await dry_run(strays, "naive", books=Books())
 
 
+@workflow
+async def abandoning(text: str, *, work: Work) -> str:
+    return await work.do(text).timeout(5, then="abandon")
+
+
+@pytest.mark.asyncio
+async def test_a_step_that_may_be_abandoned_has_a_verdict() -> None:
+    assert positions((await dry_run(abandoning, "a", work=Work())).trace) == ["1 ok", "1! ok"]
+    assert positions((await dry_run(abandoning, "no", work=Work())).trace) == ["1 rejected:no", "1! rejected:no"]
+    late = await dry_run(abandoning, "a", outcomes={"work.do": [TimedOut()]}, work=Work())
+    assert positions(late.trace) == ["1! rejected:timeout"]
+
+
 class Careful(Work):
     @action
     async def small(self, n: Annotated[int, msgspec.Meta(le=100)]) -> int:
