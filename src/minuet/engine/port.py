@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from minuet.engine.row import AttemptRow, AuditRow, Decision, FactRow, InboxRow, PlanRow, RunRow, TimerRow, WaitRow
+
+
+class Capability(StrEnum):
+    """What a store may lack; the conformance suite skips what is lacking."""
+
+    DURABLE = "durable"  # what was recorded is there after closing, and after a crash
+    EXCLUSIVE = "exclusive"  # a second opening is refused while it is open
+    TRANSACTIONS = "transactions"  # handlers may keep rows of their own in it
 
 
 class Clock(Protocol):
@@ -63,7 +72,11 @@ class Work(Protocol):
 class Outcome(NamedTuple):
     """What became of a submitted decision or work: `error` is None when it is durable.
 
-    `decision` is what was recorded (for a work: what its `finish` gave).
+    `decision` is what was recorded (for a work: what its `finish` gave; None where there is an error).
+    Errors: `Contradiction`, `KeyConflict`, `Conflict` (an event that was received before): refused, for good.
+    `StoreUnavailable`: unknown what was recorded, and `StoreFull`: nothing was; the same again is safe, a work
+    being performed anew (it may not have begun, or stopped anywhere). `StatementFailed`: a work broke a constraint
+    that is checked only at the commit; all of it is undone. Any other error is a mistake in Minuet or in `finish`.
     """
 
     decision: Decision | None
