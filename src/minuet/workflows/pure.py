@@ -10,6 +10,8 @@ import builtins
 import re
 import types
 from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from minuet.contracts.action import Rejection
@@ -23,6 +25,9 @@ from minuet.workflows.scope import Bound, Partly
 from minuet.workflows.source import MISSING
 from minuet.workflows.valuetype import (
     BOOL,
+    DATE,
+    DATETIME,
+    DECIMAL,
     FLOAT,
     INT,
     NULL,
@@ -73,7 +78,17 @@ _COMPARISONS: Final[dict[type[ast.AST], str]] = {
 }
 _FUNCTIONS: Final = {getattr(builtins, name): name for name in FUNCTIONS}
 _PORTABLE_DIRECTIVES: Final = re.compile(r"(?:[^%]|%[YmdHMSfjz%])*")
-_CALENDAR: Final = ("date", "datetime", "time")
+_SAMPLES: Final[dict[ValueType, Any]] = {
+    BOOL: True,
+    INT: 1,
+    FLOAT: 1.0,
+    DECIMAL: Decimal(1),
+    STR: "",
+    DATE: date(2000, 1, 1),
+    DATETIME: datetime(2000, 1, 1, tzinfo=UTC),
+    Scalar("time"): time(),
+}
+"""A value of each type that has formats."""
 
 
 def read_pure(body: Body, node: ast.expr) -> Typed:
@@ -493,23 +508,31 @@ def _text(body: Body, node: ast.JoinedStr) -> Typed:
 
 def _spec(body: Body, value: ast.expr, spec: ast.expr | None, t: ValueType) -> str:
     match spec:
-        case None:
+        case None | ast.JoinedStr(values=[]):
             return ""
         case ast.JoinedStr(values=[ast.Constant(value=str(text))]):
-            if is_wide(text):
-                body.refuse("M004", value, f'the format "{text}" is too wide', "give a smaller width")
-            elif unwrapped(t) in [Scalar(name) for name in _CALENDAR]:
-                if not _PORTABLE_DIRECTIVES.fullmatch(text):
-                    body.refuse(
-                        "M004", value, f'the format "{text}" differs from place to place', "use %Y %m %d %H %M %S"
-                    )
-            elif text.endswith("n"):
-                body.refuse("M004", value, f'the format "{text}" asks the locale, which differs', 'use "," or "_"')
+            if problem := _spec_problem(text, operation.plain(t)):
+                body.refuse("M004", value, *problem)
             return text
-        case ast.JoinedStr(values=[]):
-            return ""
     body.refuse("M004", value, "the format is calculated", "write it as text")
     return ""
+
+
+def _spec_problem(spec: str, t: ValueType) -> tuple[str, str] | None:
+    """Say why values of a type cannot be formatted like this."""
+    if is_wide(spec):
+        return f'the format "{spec}" is too wide', "give a smaller width"
+    sample = _SAMPLES.get(t)
+    if isinstance(sample, date | time):
+        is_portable = _PORTABLE_DIRECTIVES.fullmatch(spec) is not None
+        return None if is_portable else (f'the format "{spec}" differs from place to place', "use %Y %m %d %H %M %S")
+    if spec.endswith("n"):
+        return f'the format "{spec}" asks the locale, which differs', 'use "," or "_"'
+    try:
+        format(sample, spec)
+    except (TypeError, ValueError) as error:
+        return f'the format "{spec}" does not fit {describe(t)}: {error}', "use one that fits"
+    return None
 
 
 def _sequence(body: Body, node: ast.List | ast.Tuple | ast.Set) -> Typed:

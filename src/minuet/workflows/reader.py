@@ -549,7 +549,7 @@ class _Reader:
             self.rounds.pop()
             ends = [(scope, f"when line {node.lineno} begins a round") for scope in (end, *rounds.continues)]
             again = merge([(entry, f"in the first round of line {node.lineno}"), *ends])
-            if again is None or again.agrees(entry, before.names):
+            if again is None or again.agrees(entry, before.names) or readings > _READINGS_MAX:
                 return body, rounds, ends
             self.body.back_to(mark)
             if readings == _READINGS_MAX:

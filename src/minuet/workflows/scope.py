@@ -101,7 +101,7 @@ class Scope:
             return after
         for name in body.assigned:
             why = f"when the attempt of line {line} was rejected, which takes its work back"
-            after.names[name] = Partly(why, site, body.names[name])
+            after.names[name] = Partly(why, site, body.lookup(name))
         after.assigned |= body.assigned
         return after
 

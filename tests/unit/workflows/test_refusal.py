@@ -183,6 +183,7 @@ CASES = [
     body("M004", "x = f'{«order.rate:{order.id}}'", "the format is calculated", "write it as text"),
     body("M004", "x = f'{«order.rate:99999}'", "too wide", "smaller width"),
     body("M004", "x = f'{«order.rate:n}'", "asks the locale", '"," or "_"'),
+    body("M004", "x = f'{«order.id:.2f}'", 'the format ".2f" does not fit str', "one that fits"),
     body("M004", "x = f'{«order.day:%A}'", "differs from place to place", "%Y"),
     body("M004", "x = «sum(order.lines)", "sum(list[Line]) is no pure operation", "in an action"),
     body("M004", "x = sorted(order.numbers, key=«len)", "sorted(…, key=) is not part of a plan", "in an action"),
