@@ -21,7 +21,7 @@ LIBRARIES: dict[str, list[str]] = {
     "httpx": ["runtime/http_client.py"],
     "hypothesis": ["testing/"],
     "msgspec": ["contracts/", "engine/", "plans/", "runtime/", "server/", "stores/", "tools/", "workflows/"],  # JSON
-    "pydantic": ["contracts/codec.py"],
+    "pydantic": ["contracts/pydantic_model.py"],  # inside functions, once a model exists
     "pytest": ["testing/plugin.py"],
     "pytest_asyncio": ["testing/plugin.py"],
     "rich": ["tools/"],
