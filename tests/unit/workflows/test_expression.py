@@ -35,10 +35,11 @@ from minuet.workflows.expression import (
     to_json_bytes,
     variables,
 )
-from minuet.workflows.pure import python_value, read_pure
+from minuet.workflows.pure import read_pure
 from minuet.workflows.refusal import Refusals
 from minuet.workflows.scope import Scope
 from minuet.workflows.source import Source
+from minuet.workflows.typed import python_value
 from minuet.workflows.valuetype import type_of
 
 
@@ -284,7 +285,8 @@ FORMS = {
     ],
     "str": [
         "({str} + {str})", "({str} * {int})", "({str})[{int}]", "str({int})", "str({decimal})", "str({float})",
-        "str({bool})", "str({span})", 'f"""a{{{int}}}b{{{decimal}:>6}}c{{{float}!r}}"""', "({str} if {bool} else {str})",
+        "str({bool})", "str({span})",
+        'f"""a{{{int}}}b{{{decimal}:>6}}c{{{float}!r}}"""', "({str} if {bool} else {str})",
         "({str} and {str})",
     ],
     "bool": [
