@@ -13,18 +13,14 @@ from minuet.contracts.message import event_spec
 from minuet.contracts.schema import shape_digest
 from minuet.errors import DeclarationError
 from minuet.workflows import operation, words
-from minuet.workflows.body import Body, Typed
+from minuet.workflows.body import Body
+from minuet.workflows.call import is_promise, is_workflow, refused_call
 from minuet.workflows.expression import Expression, evaluate, is_partial
-from minuet.workflows.pure import (
-    is_promise,
-    is_workflow,
-    python_value,
-    read_pure,
-    refused_call,
-)
+from minuet.workflows.pure import read_pure
 from minuet.workflows.refusal import attribute_name, did_you_mean, shown
 from minuet.workflows.source import MISSING, Definition
 from minuet.workflows.tree import Call, Each, Node, Par, Seq, Sleep, Step, Wait
+from minuet.workflows.typed import Typed, python_value
 from minuet.workflows.valuetype import (
     DATETIME,
     DURATION,
@@ -118,7 +114,7 @@ class _Awaited:
                 if is_workflow(meaning):
                     return self._workflow(node, meaning, position, out)
                 return self._step(node, position, out)
-            refused_call(self.body, node)
+            refused_call(self.body, node, read_pure)
         elif isinstance(node, ast.Await):
             self.body.refuse("M009", node, f"{shown(node.value)} is awaited twice", "leave one await out")
         elif isinstance(node, ast.Lambda | ast.GeneratorExp):

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from minuet.contracts.action import ServiceSpec
-from minuet.workflows.expression import Expression
 from minuet.workflows.refusal import Refusals
 from minuet.workflows.scope import Scope
 from minuet.workflows.source import Source
 from minuet.workflows.tree import Place
-from minuet.workflows.valuetype import UNKNOWN, ValueType
-
-
-@dataclass(frozen=True, slots=True)
-class Typed:
-    """An expression with its type; `is_raw` says that its value is still as JSON has it."""
-
-    expression: Expression
-    type: ValueType
-    is_raw: bool = True
-
-
-POISON = Typed(("lit", None), UNKNOWN)
-"""What a refused expression is read as: it gives no second finding."""
+from minuet.workflows.typed import POISON, Typed
 
 
 @dataclass(slots=True)
@@ -76,3 +63,7 @@ class Body:
             given = f"{name}${number}"
         self.taken.add(given)
         return given
+
+
+ReadPure = Callable[[Body, ast.expr], Typed]
+"""How the parts of an expression are read; what reads a kind of expression is given it."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import ast
 import datetime as dt
 import uuid
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
 from minuet.workflows import operation
-from minuet.workflows.body import POISON, Body, Typed
+from minuet.workflows.body import Body, ReadPure
 from minuet.workflows.expression import Expression
 from minuet.workflows.refusal import did_you_mean, shown
+from minuet.workflows.typed import POISON, Typed
 from minuet.workflows.valuetype import (
     DECIMAL,
     DURATION,
@@ -28,8 +28,6 @@ from minuet.workflows.valuetype import (
     raw_of,
     type_of,
 )
-
-ReadPure = Callable[[Body, ast.expr], Typed]
 
 _SCALARS: Final = (
     Decimal,

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import enum
-from typing import Final
+import re
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any, Final
 
+from minuet.workflows.expression import is_wide
 from minuet.workflows.valuetype import (
+    BOOL,
+    DATE,
+    DATETIME,
     DECIMAL,
     DURATION,
     FLOAT,
@@ -25,12 +32,25 @@ from minuet.workflows.valuetype import (
     ValueType,
     describe,
     join,
+    joined,
     unwrapped,
 )
 
 _WHOLE: Final = ("bool", "int")
 _NUMBERS: Final = ("bool", "int", "float")
 _INSTANTS: Final = ("date", "datetime")
+_PORTABLE_DIRECTIVES: Final = re.compile(r"(?:[^%]|%[YmdHMSfjz%])*")
+_SAMPLES: Final[dict[ValueType, Any]] = {
+    BOOL: True,
+    INT: 1,
+    FLOAT: 1.0,
+    DECIMAL: Decimal(1),
+    STR: "",
+    DATE: date(2000, 1, 1),
+    DATETIME: datetime(2000, 1, 1, tzinfo=UTC),
+    Scalar("time"): time(),
+}
+"""A value of each type that has formats."""
 
 
 def plain(t: ValueType) -> ValueType:
@@ -177,4 +197,101 @@ def element_of(t: ValueType) -> ValueType | None:
             return element
         case MapType():
             return STR
+    return None
+
+
+def comparison_problem(sign: str, left: ValueType, right: ValueType) -> tuple[str, str] | None:
+    """Say why two values are not compared like this, and what to do; None if they are."""
+    match sign:
+        case "is" | "isnot":
+            return None
+        case "eq" | "ne":
+            return equality_problem(left, right)
+        case "in" | "notin":
+            container = plain(right)
+            match container:
+                case Unknown():
+                    return None
+                case ListType(item):
+                    return equality_problem(left, item)
+                case TupleType(items):
+                    problems = (equality_problem(left, item) for item in items)
+                    return next((problem for problem in problems if problem), None)
+                case MapType() | Scalar("str"):
+                    if plain(left) in (STR, UNKNOWN):
+                        return None
+            return f"{describe(left)} in {describe(right)} is no pure operation", "ask an action"
+    return order_problem(left, right)
+
+
+def called(name: str, arguments: list[ValueType]) -> ValueType | None:
+    """Give the type of a call, or None where there is no such call."""
+    kinds = [plain(argument) for argument in arguments]
+    match name, kinds:
+        case "len", [ListType(_, is_set)]:
+            return None if is_set else INT
+        case "len", [TupleType() | MapType() | Scalar("str" | "bytes")]:
+            return INT
+        case (("any" | "all" | "sorted" | "min" | "max" | "sum"), [ListType(item) | MapType(item), *rest]):
+            element = STR if isinstance(kinds[0], MapType) else item
+            return _result_over(name, element, rest)
+        case (("any" | "all" | "sorted" | "min" | "max" | "sum"), [TupleType() as items, *rest]) if len(kinds) == 1:
+            element = element_of(items) or UNKNOWN
+            return _result_over(name, element, rest)
+        case (("min" | "max"), [first, second, *rest]):
+            if any(order_problem(first, other) for other in (second, *rest)):
+                return None
+            return joined(arguments)
+        case "abs", [Scalar("duration")]:
+            return kinds[0]
+        case "abs", [number] if is_number(number):
+            return INT if number == BOOL else number
+        case "round", [number] if is_number(number):
+            return INT
+        case "round", [number, digits] if is_number(number) and digits in (INT, BOOL):
+            return INT if number == BOOL else number
+        case "str", [_]:
+            return STR
+        case "bool", [_]:
+            return BOOL
+        case "int", [Scalar("str" | "bool" | "int" | "float" | "decimal")]:
+            return INT
+        case "float", [Scalar("str" | "bool" | "int" | "float" | "decimal")]:
+            return FLOAT
+    return None
+
+
+def _result_over(name: str, element: ValueType, rest: list[ValueType]) -> ValueType | None:
+    """Give the type of a function over the elements of a list."""
+    match name:
+        case "any" | "all":
+            return None if rest else BOOL
+        case "sorted" if not rest and order_problem(element, element) is None:
+            return ListType(element)
+        case "min" | "max" if not rest and order_problem(element, element) is None:
+            return element
+        case "sum" if is_number(element) and len(rest) <= 1:
+            total = join(INT, plain(element))
+            if rest:
+                return calculated("add", rest[0], total)
+            return total if not isinstance(total, Unknown) else INT
+        case "sum" if rest == [element] == [Scalar("duration")]:
+            return element
+    return None
+
+
+def format_problem(spec: str, t: ValueType) -> tuple[str, str] | None:
+    """Say why values of a type cannot be formatted like this."""
+    if is_wide(spec):
+        return f'the format "{spec}" is too wide', "give a smaller width"
+    sample = _SAMPLES.get(t)
+    if isinstance(sample, date | time):
+        is_portable = _PORTABLE_DIRECTIVES.fullmatch(spec) is not None
+        return None if is_portable else (f'the format "{spec}" differs from place to place', "use %Y %m %d %H %M %S")
+    if spec.endswith("n"):
+        return f'the format "{spec}" asks the locale, which differs', 'use "," or "_"'
+    try:
+        format(sample, spec)
+    except (TypeError, ValueError) as error:
+        return f'the format "{spec}" does not fit {describe(t)}: {error}', "use one that fits"
     return None

@@ -19,16 +19,11 @@ from minuet.errors import WorkflowRefused
 from minuet.finding import Finding
 from minuet.workflows import foreign, words
 from minuet.workflows.awaited import read_awaited, read_duration, read_owner
-from minuet.workflows.body import Body, Typed
+from minuet.workflows.body import Body
+from minuet.workflows.call import is_promise
 from minuet.workflows.expression import variables
-from minuet.workflows.pure import (
-    element_of_tuple,
-    is_promise,
-    known_attempts,
-    read_condition,
-    read_pure,
-    undefined,
-)
+from minuet.workflows.name import undefined
+from minuet.workflows.pure import read_condition, read_pure
 from minuet.workflows.refusal import EXPLANATIONS, Refusals, did_you_mean, shown
 from minuet.workflows.scope import Scope, merge
 from minuet.workflows.signature import Signature, read_signature, service_specs, shape_of
@@ -49,6 +44,8 @@ from minuet.workflows.tree import (
     Seq,
     WorkflowTree,
 )
+from minuet.workflows.truth import known_attempts
+from minuet.workflows.typed import Typed, element_of_tuple
 from minuet.workflows.valuetype import (
     INT,
     NULL,
