@@ -380,7 +380,10 @@ class _Compiler:
             also = [*(x.compensated for x in outs[:k]), *ended[k + 1 :]]
             failed.append({c: net.all(scope, [f, *also]) for c, f in o.failed.items()})
         results = [("var", o.envs[NORMAL][r]) for o, r in zip(outs, n.results, strict=True)]
-        out = {**env, n.out: self.value("expression", scope, ("list", *results))}
+        out = dict(env)
+        for o in outs:
+            out.update(o.envs[NORMAL])  # `a, b = await together(…)` names the values of the branches
+        out[n.out] = self.value("expression", scope, ("list", *results))
         gone = net.all(scope, [o.compensated for o in outs])
         return Ports({NORMAL: done}, {NORMAL: out}, self.union(scope, failed), gone)
 
