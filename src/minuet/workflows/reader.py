@@ -18,13 +18,14 @@ from minuet.contracts.message import event_spec
 from minuet.errors import WorkflowRefused
 from minuet.finding import Finding
 from minuet.workflows import foreign, words
-from minuet.workflows.awaited import read_awaited, read_duration, read_owner
+from minuet.workflows.argument import bound_arguments, read_duration, read_owner, read_text
+from minuet.workflows.awaited import read_awaited
 from minuet.workflows.body import Body
 from minuet.workflows.call import is_promise
 from minuet.workflows.expression import variables
 from minuet.workflows.name import undefined
 from minuet.workflows.pure import read_condition, read_pure
-from minuet.workflows.refusal import EXPLANATIONS, Refusals, did_you_mean, shown
+from minuet.workflows.refusal import EXPLANATIONS, Refusals, shown
 from minuet.workflows.scope import Scope, merge
 from minuet.workflows.signature import Signature, read_signature, service_specs, shape_of
 from minuet.workflows.source import MISSING, Source, file_label, source_of
@@ -648,14 +649,18 @@ class _Reader:
         return tuple(codes) if call.args else None
 
     def deadline(self, call: ast.Call, position: str, place: Place, body: Callable[[], Seq]) -> Node:
-        from_awaited = _Arguments(self.body, call, ("duration", "by"))
-        duration, by = from_awaited.duration("duration"), from_awaited.owner("by")
+        given = bound_arguments(self.body, call, "deadline", ("duration", "by")) or {}
+        if "duration" not in given:
+            self.body.refuse("M004", call, "deadline(…) lacks its duration", "give seconds, or a timedelta")
+        duration = read_duration(self.body, given["duration"]) if "duration" in given else ("lit", 1)
+        by = read_owner(self.body, given.get("by"))
         return Deadline(place=place, position=position, duration=duration, body=body(), by=by)
 
     def section(self, call: ast.Call, meaning: Any, position: str, place: Place, body: Callable[[], Seq]) -> Node:
         style = "orchestration" if meaning is words.orchestration else "choreography"
-        arguments = _Arguments(self.body, call, ("by",) if style == "orchestration" else ())
-        return Section(place=place, position=position, style=style, body=body(), by=arguments.text("by"))
+        given = bound_arguments(self.body, call, style, ("by",) if style == "orchestration" else ()) or {}
+        by = read_text(self.body, given.get("by"))
+        return Section(place=place, position=position, style=style, body=body(), by=by)
 
     def refused_block(
         self, call: ast.expr, meaning: Any, name: ast.expr | None, node: ast.AsyncWith, numbers: _Numbers
@@ -775,47 +780,6 @@ class _Reader:
 _SIGNS: Final[dict[type[ast.operator], str]] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%",
 }  # fmt: skip
-
-
-class _Arguments:
-    """The arguments of a block: `deadline(3600, by=orders)`, `orchestration(by="desk")`."""
-
-    def __init__(self, body: Body, call: ast.Call, names: tuple[str, ...]) -> None:
-        self.body = body
-        self.call = call
-        self.given: dict[str, ast.expr] = dict(zip(names, call.args, strict=False))
-        if len(call.args) > len(names):
-            body.refuse("M004", call.args[len(names)], f"{shown(call)} takes fewer arguments", "leave the others out")
-        for keyword in call.keywords:
-            if keyword.arg in names:
-                self.given[str(keyword.arg)] = keyword.value
-            else:
-                remedy = did_you_mean(str(keyword.arg), names, "leave it out")
-                body.refuse("M004", keyword, f"{shown(call)} has no {keyword.arg}=", remedy)
-
-    def duration(self, name: str) -> Any:
-        if name not in self.given:
-            self.body.refuse("M004", self.call, f"{shown(self.call)} lacks its {name}", "give seconds, or a timedelta")
-            return ("lit", 1)
-        return read_duration(self.body, self.given[name])
-
-    def owner(self, name: str) -> str | None:
-        return read_owner(self.body, self.given.get(name))
-
-    def text(self, name: str) -> str | None:
-        """Read the name of an orchestrator: text, or a constant of the module."""
-        node = self.given.get(name)
-        if node is None or (isinstance(node, ast.Constant) and node.value is None):
-            return None
-        if not (isinstance(node, ast.Name) and node.id in self.body.services):
-            typed = read_pure(self.body, node)
-            match typed.expression:
-                case ("lit", str(text)):
-                    return text
-            if isinstance(typed.type, Unknown):
-                return None
-        self.body.refuse("M004", node, f"{name}={shown(node)} names no orchestrator", f'write its name: {name}="desk"')
-        return None
 
 
 def _plain_names(target: ast.expr) -> list[str | None]:

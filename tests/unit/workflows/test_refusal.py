@@ -233,7 +233,12 @@ CASES = [
     body("M004", f"async with deadline(3) as «d:\n    {STEP}", "gives nothing to keep", "leave"),
     body("M004", f"async with deadline(«-3):\n    {STEP}", "-3", "above zero"),
     body("M004", f"async with «deadline():\n    {STEP}", "lacks its duration", "give seconds"),
-    body("M004", f"async with choreography(«by='desk'):\n    {STEP}", "has no by=", "leave it out"),
+    body(
+        "M004",
+        f"async with choreography(«by='desk'):\n    {STEP}",
+        'choreography(…) has no parameter "by"',
+        "it has none",
+    ),
     body("M004", f"async with orchestration(by=«3):\n    {STEP}", "names no orchestrator", 'by="desk"'),
     body("M004", "await «sleep()", "one of them", "sleep(timedelta(…))"),
     body("M004", "await sleep(«order.id)", "no length of time", "give seconds"),
