@@ -6,6 +6,7 @@ and the rows beside them. It is a cache of the rows: forgetting it and folding t
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +23,8 @@ from minuet.engine.program import (
     Program,
 )
 from minuet.engine.row import RunState, Slot, slot_of
-from minuet.plans.rule import Rule
+from minuet.plans.condition import FALSE
+from minuet.plans.rule import Rule, Switch, Value
 from minuet.workflows.expression import ExpressionFailed, evaluate, to_json_bytes
 
 Round = tuple[int, ...]
@@ -36,14 +38,15 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 _decode = msgspec.json.Decoder().decode
 
 
-class _Unknown(Exception):  # noqa: N818 - not an error: a value that has not come yet
-    pass
+class _Unknown(Exception):
+    """A value that has not come yet."""
 
 
 class Action:
     """An action or compensation whose rule holds and which has no outcome yet.
 
-    `state`: `running` (handed out), `waiting` (until `next_at_ms`), `parked` (a person is needed), `held` (paused).
+    `state`: `running` (handed out), `waiting` (until `next_at_ms`), `parked` (a person is needed), `held` (paused),
+    `over` (nobody waits for it any more).
     `ticket` changes with every attempt, so that a late answer of an earlier one is recognised.
     `attempts` counts failed attempts; `stored` says whether it has a row.
     """
@@ -116,6 +119,7 @@ class Knowledge:
         "tombstones",
         "true",
         "uncommitted",
+        "unknown",
         "waiters",
         "waits",
     )
@@ -151,8 +155,9 @@ class Knowledge:
         self.stalled: list[tuple[str, int, Round]] = []
         self.memo: dict[tuple[int, Round], Any] = {}
         self.agenda: list[tuple[int, Round]] = []
-        self.raised: list[tuple[str, Round, str, str]] = []
-        self.halted: dict[tuple[str, Round], tuple[str, str, int]] = {}  # -> why, and what is to be looked at again
+        self.unknown: set[tuple[int, Round]] | None = None  # while values are read from the ground up
+        self.raised: dict[tuple[str, Round], tuple[str, str]] = {}  # rejections of the text -> code, message
+        self.halted: dict[tuple[str, Round], tuple[str, Rule | Switch]] = {}  # where an expression failed -> why
         # what is going on
         self.pending: dict[tuple[str, Round, str], Action] = {}
         self.timers: dict[tuple[str, Round, str], int] = {}
@@ -176,13 +181,15 @@ class Knowledge:
             return False
         else:
             self.marks.add((position, round_, slot))
+        if self.halted and slot == Slot.OUTCOME:
+            self.halted.pop((position, round_), None)  # somebody has decided
         node = self.program.fact_node.get((position, label))
         if node is not None:
             self._hold([(node, round_)])
         while self.stalled:
             stalled, self.stalled = self.stalled, []
             for kind, i, r in stalled:
-                self._switch(i, r) if kind == "switch" else self._fan(i, r)
+                self.switch(i, r) if kind == "switch" else self.fan(i, r)
             if len(self.stalled) == len(stalled):
                 break
         return True
@@ -204,8 +211,8 @@ class Knowledge:
             true.add(key)
             for rule in rules_of[node]:
                 self.agenda.append((rule, rnd))
-            if node in program.heads:
-                for v in program.heads[node]:
+            for v in program.heads.get(node, ()):
+                with suppress(ExpressionFailed):  # whoever needs it is told
                     self.read(v, rnd)
             for code, parent in edges[node]:
                 r = rnd
@@ -236,11 +243,9 @@ class Knowledge:
                             if fan is None or done != fan[0]:
                                 continue
                     elif code == E_FAN:
-                        self._fan(parent, rnd, todo)
+                        self.fan(parent, rnd, todo)
                         continue
-                if not is_and[parent]:
-                    todo.append((parent, r))
-                elif self._one_less(parent, r):
+                if not is_and[parent] or self._one_less(parent, r):
                     todo.append((parent, r))
             if self.waiters and key in self.waiters:
                 for parent, r in self.waiters.pop(key):
@@ -249,7 +254,7 @@ class Knowledge:
                     if not self.missing[k]:
                         todo.append((parent, r))
             for s in program.switches_of[node]:
-                self._switch(s, rnd, todo)
+                self.switch(s, rnd, todo)
             if program.releases and node in program.releases:
                 self._release(program.releases[node], rnd[:-1], todo)
 
@@ -268,16 +273,18 @@ class Knowledge:
         self.missing[key] = missing - 1
         return missing == 1
 
-    def _switch(self, s: int, rnd: Round, todo: list[tuple[int, Round]] | None = None) -> None:
+    def switch(self, s: int, rnd: Round, todo: list[tuple[int, Round]] | None = None) -> None:
+        """Evaluate a guard whose trigger holds."""
         switch = self.program.switches[s]
         then, otherwise, error = switch.arms
         try:
             got = self.read(switch.guard, rnd)
             arm = then if got else otherwise
-        except ExpressionFailed:
+        except ExpressionFailed as e:
             arm = error
-            if arm == 0:
-                self.reason = f"the guard at {switch.position} failed, and nothing before it can be taken back"
+            if arm == FALSE:
+                why = f"the guard failed, and what was done before it cannot be taken back: {e}"
+                self.halted[switch.position, rnd] = (why, switch)
                 return
         else:
             if got is MISSING:
@@ -288,7 +295,8 @@ class Knowledge:
         else:
             todo.append((arm, rnd))
 
-    def _fan(self, begin: int, rnd: Round, todo: list[tuple[int, Round]] | None = None) -> None:
+    def fan(self, begin: int, rnd: Round, todo: list[tuple[int, Round]] | None = None) -> None:
+        """Begin the elements of an `each`: all, or as many as may go at once."""
         program = self.program
         block = program.block[begin]
         over = program.blocks[block].over
@@ -316,63 +324,117 @@ class Knowledge:
         """An element has ended: the next may begin."""
         fan = self.fans.get((block, rnd))
         if fan is not None and fan[1] < fan[0]:
-            begin = next(p for p, b in enumerate(self.program.block) if b == block and self._begins(p))
-            todo.append((begin, (*rnd, fan[1])))
+            todo.append((self.program.begins[block], (*rnd, fan[1])))
             fan[1] += 1
-
-    def _begins(self, node: int) -> bool:
-        return any(e == "fan" for _, e in self.program.plan.conditions[node].inputs)
 
     # Values
 
     def read(self, v: int, rnd: Round) -> Any:
-        """Give a value as plain JSON data; MISSING where what it needs is not known yet.
+        """Give a value as plain data; MISSING where what it needs is not known yet.
 
         Raises:
             ExpressionFailed: a pure expression has no answer here; it has none anywhere else either.
         """
-        value = self.program.values[v]
-        if len(value.scope) < len(rnd):
-            rnd = rnd[: len(value.scope)]
-        if (v, rnd) in self.memo:
-            return self.memo[v, rnd]
-        got: Any = MISSING
+        depth = len(self.program.values[v].scope)
+        if depth < len(rnd):
+            rnd = rnd[:depth]
+        key = (v, rnd)
+        if key in self.memo:
+            got = self.memo[key]
+            if type(got) is ExpressionFailed:
+                raise got.with_traceback(None)
+            return got
+        if v in self.program.deep:
+            if self.unknown is None:
+                self._read_from_the_ground(key)
+            if self.unknown is not None and key in self.unknown:
+                return MISSING
+        try:
+            got = self._value(v, rnd)
+        except ExpressionFailed as e:
+            self.memo[key] = e
+            raise
+        if got is not MISSING:
+            self.memo[key] = got
+        return got
+
+    def _read_from_the_ground(self, key: tuple[int, Round]) -> None:
+        """Read what a value stands on, lowest first: the length of a text is not to become the depth of our stack."""
+        self.unknown = unknown = set[tuple[int, Round]]()
+        todo = [key]
+        while todo:
+            if todo[-1] in self.memo or todo[-1] in unknown:
+                todo.pop()
+            elif below := [x for x in self._below(*todo[-1]) if x not in self.memo and x not in unknown]:
+                todo += below
+            else:
+                with suppress(ExpressionFailed):
+                    if self.read(*todo[-1]) is MISSING:
+                        unknown.add(todo[-1])
+                todo.pop()
+        self.unknown = None
+
+    def _below(self, v: int, rnd: Round) -> list[tuple[int, Round]]:
+        """Give the values that a value would read now, in their rounds."""
+        values, value = self.program.values, self.program.values[v]
         match value.kind:
-            case "input":
-                got = _decode(self.input) if self.input is not None else None
-            case "out":
-                found = self.outcomes.get((value.of[0], rnd))
-                if found is not None:
-                    got = _decode(found[1]) if found[1] is not None else None
-            case "expression":
-                got = self._evaluate(value.of[0], rnd)
             case "phi":
-                for condition, alternative in value.of:
-                    if self.holds(condition, rnd[: self.program.depth[condition]]):
-                        got = self.read(alternative, rnd)
-                        break
-            case "index":
-                got = rnd[-1]
-            case "item":
-                items = self.read(value.of[0], rnd)
-                got = items if items is MISSING else items[rnd[-1]]
+                found = [(x, rnd) for x in (self._chosen(value, rnd),) if x is not None]
             case "head":
                 first, following = value.of
-                got = self.read(first, rnd) if rnd[-1] == 0 else self.read(following, (*rnd[:-1], rnd[-1] - 1))
+                found = [(first, rnd) if rnd[-1] == 0 else (following, (*rnd[:-1], rnd[-1] - 1))]
+            case "left":
+                index = self.exits.get((value.of[0], rnd))
+                found = [] if index is None else [(value.of[1], (*rnd, index))]
+            case "list":
+                n = self.fans.get((value.of[0], rnd), (0,))[0]
+                found = [(value.of[1], (*rnd, i)) for i in range(n)]
+            case _:
+                found = [(x, rnd) for x in value.below]
+        return [(x, r[: len(values[x].scope)]) for x, r in found]
+
+    def _chosen(self, phi: Value, rnd: Round) -> int | None:
+        """Give the alternative that facts tell; None as long as they do not."""
+        for condition, alternative in phi.of:
+            if self.holds(condition, rnd[: self.program.depth[condition]]):
+                return int(alternative)
+        return None
+
+    def _value(self, v: int, rnd: Round) -> Any:
+        value = self.program.values[v]
+        match value.kind:
+            case "input":
+                return _decode(self.input) if self.input is not None else None
+            case "out":
+                found = self.outcomes.get((value.of[0], rnd))
+                if found is None:
+                    return MISSING
+                return _decode(found[1]) if found[1] is not None else None
+            case "expression":
+                return self._evaluate(value.of[0], rnd)
+            case "phi":
+                chosen = self._chosen(value, rnd)
+                return MISSING if chosen is None else self.read(chosen, rnd)
+            case "index":
+                return rnd[-1]
+            case "item":
+                items = self.read(value.of[0], rnd)
+                return items if items is MISSING else items[rnd[-1]]
+            case "head":
+                first, following = value.of
+                return self.read(first, rnd) if rnd[-1] == 0 else self.read(following, (*rnd[:-1], rnd[-1] - 1))
             case "left":
                 condition, inner = value.of
                 index = self.exits.get((condition, rnd))
-                got = MISSING if index is None else self.read(inner, (*rnd, index))
+                return MISSING if index is None else self.read(inner, (*rnd, index))
             case "list":
                 block, inner = value.of
                 fan = self.fans.get((block, rnd))
-                if fan is not None:
-                    got = [self.read(inner, (*rnd, i)) for i in range(fan[0])]
-                    if any(x is MISSING for x in got):
-                        got = MISSING
-        if got is not MISSING:
-            self.memo[v, rnd] = got
-        return got
+                if fan is None:
+                    return MISSING
+                got = [self.read(inner, (*rnd, i)) for i in range(fan[0])]
+                return MISSING if any(x is MISSING for x in got) else got
+        raise ValueError(value.kind)
 
     def _evaluate(self, e: Any, rnd: Round) -> Any:
         def read(v: int) -> Any:
@@ -394,19 +456,20 @@ class Knowledge:
         Raises:
             ExpressionFailed: as `read`.
         """
-        value = self.program.values[v]
-        depth = len(value.scope)
-        if value.kind == "out":
-            return self.outcomes[value.of[0], rnd[:depth]][1] or b"null"
-        if value.kind == "input":
-            return self.input or b"null"
-        if value.kind == "phi":
-            for condition, alternative in value.of:
-                if self.holds(condition, rnd[: self.program.depth[condition]]):
-                    return self.raw(alternative, rnd)
-        if value.kind == "left":
-            condition, inner = value.of
-            return self.raw(inner, (*rnd[:depth], self.exits[condition, rnd[:depth]]))
-        got = self.read(v, rnd)
-        assert got is not MISSING, ("a rule holds whose value is not known", v, rnd)
-        return to_json_bytes(got)
+        values = self.program.values
+        while True:
+            value = values[v]
+            rnd = rnd[: len(value.scope)]
+            match value.kind:
+                case "out":
+                    return self.outcomes[value.of[0], rnd][1] or b"null"
+                case "input":
+                    return self.input or b"null"
+                case "phi" if (chosen := self._chosen(value, rnd)) is not None:
+                    v = chosen
+                case "left" if (index := self.exits.get((value.of[0], rnd))) is not None:
+                    v, rnd = value.of[1], (*rnd, index)
+                case _:
+                    got = self.read(v, rnd)
+                    assert got is not MISSING, ("a rule holds whose value is not known", v, rnd)
+                    return to_json_bytes(got)

@@ -6,11 +6,16 @@ from typing import Any
 
 from minuet.contracts.action import RetryPolicy
 from minuet.engine import bound
-from minuet.plans.condition import ENTER, EXIT, FAN, FIRST, LAST, NEXT, OUTER, PREV, SAME
+from minuet.plans.condition import ENTER, EXIT, FALSE, FAN, FIRST, LAST, NEXT, OUTER, PREV, SAME
 from minuet.plans.plan import Plan
 from minuet.plans.rule import Rule
 
 EDGE_CODES = {e: i for i, e in enumerate((SAME, ENTER, NEXT, LAST, PREV, FIRST, EXIT, FAN))}
+CANCEL, REQUESTED = "$cancel", "requested"  # the fact that somebody has asked for a cancellation
+RESULT = "$result"  # where a run stands that has done everything, and cannot say its result
+
+DEEP = 16  # values that stand on more than so many others, one upon the other, are read from the ground up
+
 E_SAME, E_ENTER, E_NEXT, E_LAST, E_PREV, E_FIRST, E_EXIT, E_FAN = range(8)
 
 
@@ -37,6 +42,7 @@ class Program:
         self.outer: list[list[int]] = [[] for _ in range(n)]  # and those that stand further out
         self.counted = [-1] * n  # for `count`: the block whose elements it counts
         self.counts_of: dict[int, list[int]] = {}
+        self.begins: dict[int, int] = {}  # an `each` -> the condition that begins an element
         for i, c in enumerate(conditions):
             if c.kind == "fact":
                 self.fact_node[c.of] = i
@@ -49,6 +55,8 @@ class Program:
                 else:
                     edges[source].append((EDGE_CODES[edge], i))
                     self.need[i] += 1
+                    if edge == FAN:
+                        self.begins[c.scope[-1]] = i
         self.edges = [tuple(e) for e in edges]
         rules: list[list[int]] = [[] for _ in range(n)]
         for r, rule in enumerate(plan.rules):
@@ -59,12 +67,71 @@ class Program:
             switches[switch.trigger].append(s)
         self.switches_of = [tuple(s) for s in switches]
         self.releases = {b.ended: i for i, b in enumerate(plan.blocks) if b.ended is not None and b.at_once}
+        for switch in plan.switches:  # a person may decide where the guard has no answer
+            for label, arm in zip(("chosen:then", "chosen:else"), switch.arms[:2], strict=True):
+                if arm != FALSE:
+                    self.fact_node.setdefault((switch.position, label), arm)
         self.heads = self._heads()
+        self.deep = self._deep()
         self.runs: dict[str, Rule] = {r.position: r for r in plan.rules if r.kind == "run"}
         self.compensations = {r.position: _compensation(r) for r in plan.rules if r.about.get("compensation")}
+        self.armed = {r.position: r for r in plan.rules if r.kind in ("wait", "sleep")}
         self.deadline_depth = {r.position: len(r.scope) for r in plan.rules if r.kind == "deadline"}
+        self.disarmed = {r.position: r.when for r in plan.rules if r.kind == "disarm"}
         self.has_attempt = _has_attempt(plan.body)
+        self.expected = self._expected()
         self.order = {r.position: i for i, r in reversed(list(enumerate(plan.rules))) if r.position}
+
+    def _expected(self) -> dict[str, tuple[int, frozenset[str]]]:
+        """Give, for each position, how deep its rounds are, and the labels of the facts that it may have."""
+        labels: dict[str, set[str]] = {CANCEL: {REQUESTED}}
+        depth = {CANCEL: 0}
+        for r in self.rules:
+            depth.setdefault(r.position, len(r.scope))
+            labels.setdefault(r.position, set()).update(self._labels(r))
+        for s in self.switches:
+            depth.setdefault(s.position, len(s.scope))
+            labels.setdefault(s.position, set()).update(("chosen:then", "chosen:else"))
+        return {p: (depth[p], frozenset(found)) for p, found in labels.items()}
+
+    def _labels(self, r: Rule) -> list[str]:
+        match r.kind:
+            case "run":
+                return ["ok", "compensated", *(f"rejected:{c}" for c in r.about["codes"])]
+            case "verdict":
+                of = next(x for x in self.rules if x.kind == "run" and x.position == r.about["of"])
+                return ["ok", *(f"rejected:{c}" for c in of.about["codes"])]
+            case "decide":
+                return ["chosen:then", "chosen:else", "rejected:invalid-value"]
+            case "wait":
+                return ["ok", "fired", *(f"rejected:{c}" for c in r.about["codes"])]
+            case "sleep":
+                return ["fired", *(f"rejected:{c}" for c in r.about["codes"])]
+            case "deadline":
+                return ["fired", "gone"]
+            case "fork":
+                return ["ok", "failed:too-many", "failed:invalid-value"]
+            case "mark" if r.about["label"] == "failed":
+                return [f"failed:{c}" for c in r.about["codes"]]
+            case "mark":
+                return [r.about["label"]]
+        return []
+
+    def _deep(self) -> frozenset[int]:
+        """Give the values that stand on long chains of others: `x1 = x0 + 1`, `x2 = x1 + 1`, and so on."""
+        depth: dict[int, int] = {}
+        for v in range(len(self.values)):
+            todo = [v]
+            while todo:
+                u = todo[-1]
+                below = self.values[u].below
+                below = below[:1] if self.values[u].kind == "head" else below  # the round before is known already
+                if missing := [x for x in below if x not in depth]:
+                    todo += missing
+                else:
+                    depth[u] = 1 + max((depth[x] for x in below), default=0)
+                    todo.pop()
+        return frozenset(v for v, n in depth.items() if n > DEEP)
 
     def _heads(self) -> dict[int, list[int]]:
         """Give, for the conditions that begin a round, the values that are handed from round to round.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from minuet.engine import bound
+from minuet.engine.decided import is_stuck
 from minuet.engine.knowledge import COMPENSATION, MISSING, Action, Knowledge, Round
 from minuet.engine.row import ENDED
 from minuet.ids import parse_round, round_text
@@ -42,7 +42,7 @@ def waiting(k: Knowledge) -> list[Waiting]:
     """Give what a run waits for, in the order of the text and of rounds; nothing once it has ended."""
     if k.state in ENDED:
         return []
-    found = [_stall(k, position, round_, why) for (position, round_), (why, *_) in k.halted.items()]
+    found = [_stall(k, position, round_, why) for (position, round_), (why, _) in k.halted.items()]
     found += [_action(k, action) for action in k.pending.values()]
     found += [_event(k, position, round_) for position, round_ in k.waits]
     found += [_timer(k, position, round_) for position, round_, purpose in k.timers if purpose == "sleep"]
@@ -65,8 +65,7 @@ def at(k: Knowledge) -> str:
         case "timer":
             said = f"{where} sleeps {first.needs}"
         case _:
-            tried = max((a.attempts for a in k.pending.values() if _is(a, first)), default=0)
-            tried = tried if first.what == "person" or tried >= bound.STUCK_AFTER else 0
+            tried = max((a.attempts for a in k.pending.values() if _is(a, first) and is_stuck(a)), default=0)
             said = f"{where} {first.needs}" + (f", {_many(tried, 'attempt')}" if tried else "")
     return said + (f", and {len(found) - 1} more" if len(found) > 1 else "")
 
@@ -208,14 +207,21 @@ def _each_around(k: Knowledge, w: Waiting) -> tuple[int, Round] | None:
 
 
 def _counted(k: Knowledge, block: int, outer: Round, found: list[Waiting]) -> str:
-    """Give the progress of an `each`: `2 each: 204 of 831 done, 8 running`."""
+    """Give the progress of an `each`: `step 2 each: 204 of 831 done, 8 running, 0 rejected`."""
     n = k.fans[block, outer][0]
     b = k.program.blocks[block]
     assert b.ended is not None
-    done = sum(k.holds(b.ended, (*outer, i)) for i in range(n))
-    rounds = {parse_round(w.round)[: len(outer) + 1] for w in found}
-    running = sum(len(r) == len(outer) + 1 and r[:-1] == outer for r in rounds)
-    return f"{b.position} each: {done} of {n} done, {running} running"
+    elements = [(*outer, i) for i in range(n)]
+    ended = sum(k.holds(b.ended, e) for e in elements)
+    codes = next((r.about["codes"] for r in k.program.rules if r.about.get("codes") and _is_end_of(r, block)), {})
+    rejected = sum(any(k.holds(c, e) for c in codes.values()) for e in elements)
+    busy = {parse_round(w.round)[: len(outer) + 1] for w in found}
+    running = len(busy.intersection(elements))
+    return f"step {b.position} each: {ended - rejected} of {n} done, {running} running, {rejected} rejected"
+
+
+def _is_end_of(rule: Rule, block: int) -> bool:
+    return rule.kind == "mark" and rule.about.get("block") == block
 
 
 def _is(action: Action, w: Waiting) -> bool:

@@ -327,7 +327,7 @@ class _Compiler:
             "result_shape": n.result_shape,
             "deadlines": list(context.deadlines),
             "irrevocable": irrevocable(n),
-            "forward_only": n.position not in self.cancellable and not n.rejects,
+            "forward_only": n.position not in self.cancellable and not n.rejects and "exhausted" not in codes,
         }
         self.rule("run", n.position, in_, context, n.service, arguments, **about)
         ended = {code: net.fact(shown, f"rejected:{code}", scope) for code in codes}
@@ -391,28 +391,34 @@ class _Compiler:
         net, scope = self.net, context.scope
         guard = self.expression(n.condition, env, scope)
         may_fail = n.position in self.cancellable and expression.is_partial(n.condition)
-        failed = {}
+        failed: dict[str, int] = {}
         if n.at is not None:  # a recorded decision: everybody else hears the verdict and needs no value
             self.rule("decide", n.position, in_, context, n.at, [("guard", guard)], may_reject=may_fail)
             arms = [net.fact(n.position, f"chosen:{label}", scope) for label in ("then", "else")]
             if may_fail:
                 failed["invalid-value"] = net.fact(n.position, "rejected:invalid-value", scope)
         else:  # agreement: a pure guard has one answer wherever it is evaluated
-            switch = len(self.switches)
-            arms = [net.add("arm", scope, (switch, label)) for label in ("then", "else")]
-            error = net.add("arm", scope, (switch, "error")) if may_fail else FALSE
-            if may_fail:
-                failed["invalid-value"] = error
-                self.rule("reject", n.position, error, context, None, code="invalid-value", message="the guard failed")
-            self.switches.append(
-                Switch(position=n.position, trigger=in_, scope=scope, guard=guard, arms=(arms[0], arms[1], error))
-            )
+            arms, failed = self.switch(n.position, guard, ("then", "else"), in_, context, may_fail=may_fail)
         outs = [
             self.node(arm, condition, comp, env, context)
             for arm, condition in zip((n.then, n.otherwise), arms, strict=True)
         ]
         joined = self.alternatives(outs, scope)
         return replace(joined, failed=self.union(scope, [joined.failed, failed]))
+
+    def switch(
+        self, position: str, guard: int, labels: tuple[str, ...], in_: int, context: Context, *, may_fail: bool
+    ) -> tuple[list[int], dict[str, int]]:
+        """Evaluate a guard; gives the conditions of its answers, and of its failure where that may be taken back."""
+        net, scope, switch = self.net, context.scope, len(self.switches)
+        arms = [net.add("arm", scope, (switch, label)) for label in labels]
+        error = net.add("arm", scope, (switch, "error")) if may_fail else FALSE
+        if may_fail:
+            self.rule("reject", position, error, context, None, code="invalid-value", message="the guard failed")
+        self.switches.append(
+            Switch(position=position, trigger=in_, scope=scope, guard=guard, arms=(arms[0], arms[-1], error))
+        )
+        return arms, {"invalid-value": error} if may_fail else {}
 
     def attempt(self, n: Attempt, in_: int, comp: int, env: Env, context: Context) -> Ports:
         net, scope = self.net, context.scope
@@ -449,7 +455,7 @@ class _Compiler:
         return whole
 
     def rounds(self, n: Loop, in_: int, comp: int, env: Env, context: Context) -> Ports:
-        """Rounds 0, 1, …: each is a sequence of the body and the rest of the loop, so they are compensated last first."""
+        """Rounds 0, 1, …: each is a sequence of the body and the rest of the loop, so the last is compensated first."""
         if n.limit == 0:
             return self.nothing(in_, comp, env, context)
         net, outer, block = self.net, context.scope, len(self.blocks)
@@ -483,8 +489,8 @@ class _Compiler:
         net.fill(rest, net.all(scope, [net.any(scope, left.values()), comp]))
         net.fill(gone, rest)
         net.fill(gone, body.compensated)
-        for c in (*later.values(), rest):
-            net.fill(back, c)
+        for woken in (*later.values(), rest):
+            net.fill(back, woken)
         failed = {c: net.via("or", outer, (f, FIRST)) for c, f in fails.items()}
         return Ports(ends, envs, failed, net.via("or", outer, (gone, FIRST)))
 
@@ -521,9 +527,10 @@ class _Compiler:
         failed_one = net.via("or", outer, (some, EXIT)) if some != FALSE else FALSE
         joined = net.fact(n.position, "ok", outer)
         results = self.value("list", outer, block, body.envs[NORMAL][n.result])
-        mark = lambda label, when, arguments=(), **about: self.rule(  # noqa: E731
-            "mark", n.position, when, context, n.by, arguments, label=label, **about
-        )
+
+        def mark(label: str, when: int, arguments: Sequence[tuple[str, int]] = (), **about: Any) -> None:
+            self.rule("mark", n.position, when, context, n.by, arguments, label=label, **about)
+
         self.rule(
             "fork",
             n.position,
@@ -538,7 +545,7 @@ class _Compiler:
         turned = net.all(outer, [joined, comp])
         mark("back", net.any(outer, [net.all(outer, [count(ended), failed_one]), turned]))
         settled = net.all(outer, [count(net.any(scope, [some, body.compensated])), failed_one])
-        mark("failed", settled, block=block, codes={c: f for c, f in body.failed.items()})
+        mark("failed", settled, block=block, codes=dict(body.failed))
         gone = net.all(outer, [joined, back, count(body.compensated)]) if turned != FALSE else FALSE
         mark("gone", gone)
         codes = [*body.failed, *(("too-many", "invalid-value") if n.position in self.cancellable else ())]
@@ -572,12 +579,16 @@ class _Compiler:
         return Ports({NORMAL: done}, {NORMAL: out}, failed, net.all(scope, [done, comp]))
 
     def deadline(self, n: Deadline, in_: int, comp: int, env: Env, context: Context) -> Ports:
-        duration = self.expression(n.duration, env, context.scope)
+        duration, failed = self.expression(n.duration, env, context.scope), dict[str, int]()
+        if expression.is_partial(n.duration):  # the block is entered once its duration has a value
+            may_fail = n.position in self.cancellable
+            value = self.value("expression", context.scope, ("list", ("var", duration)))
+            [in_], failed = self.switch(n.position, value, ("known",), in_, context, may_fail=may_fail)
         self.rule("deadline", n.position, in_, context, n.by, [("duration", duration)])
         body = self.node(n.body, in_, comp, env, replace(context, deadlines=(*context.deadlines, n.position)))
         ended = self.net.any(context.scope, [*body.ends.values(), *body.failed.values()])
         self.rule("disarm", n.position, ended, context, n.by)
-        return body
+        return replace(body, failed=self.union(context.scope, [body.failed, failed]))
 
     def call(self, n: Call, in_: int, comp: int, env: Env, context: Context) -> Ports:
         inner = {name: self.expression(e, env, context.scope) for name, e in n.arguments}

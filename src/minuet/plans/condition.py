@@ -127,7 +127,7 @@ def simplify(
     """Drop what can never be true, nodes that only repeat another, and what nobody asks for.
 
     `roots` are the nodes that somebody watches; `also` names, for nodes whose inputs are outside the
-    network (arms of a switch), the nodes that they follow from. Gives the new nodes, in an order that depends on
+    network (arms of a switch, facts of a rule), the nodes of which one must hold before. Gives the new nodes, in an order that depends on
     the structure alone, and where each old node has gone (FALSE for what can never be true).
     """
     possible = _possible(nodes, also)
@@ -138,7 +138,7 @@ def simplify(
             i = target[i]
         return i
 
-    for i, node in enumerate(nodes):
+    for i in range(len(nodes)):
         if i > START and i not in possible:
             target[i] = FALSE
     changed = True
@@ -174,7 +174,7 @@ def simplify(
 
 
 def _possible(nodes: list[Condition], also: dict[int, list[int]]) -> set[int]:
-    """Give the nodes that can become true if every fact can; by counting, so that cycles do not matter."""
+    """Give the nodes that can become true if every answer can come; by counting, so that cycles do not matter."""
     parents: dict[int, list[int]] = {}
     for i, node in enumerate(nodes):
         for s, _ in node.inputs:
@@ -184,9 +184,7 @@ def _possible(nodes: list[Condition], also: dict[int, list[int]]) -> set[int]:
     found: set[int] = set()
     missing = {i: len({s for s, _ in n.inputs}) for i, n in enumerate(nodes) if n.kind == "and"}
     # A `count` may be of no elements at all, whatever becomes of its input.
-    todo = [
-        i for i, n in enumerate(nodes) if n.kind in ("start", "fact", "count") or (n.kind == "and" and not n.inputs)
-    ]
+    todo = [i for i, n in enumerate(nodes) if n.kind in ("start", "count") or (n.kind == "and" and not n.inputs)]
     while todo:
         i = todo.pop()
         if i in found:

@@ -39,9 +39,11 @@ def not_yet(tree: WorkflowTree, placement: Placement, sections: list[Section]) -
     found = []
     if placement.root == CHOREOGRAPHY:
         found.append((tree.body.place, f"{tree.name} is to be choreographed"))
-    for s in sections:
-        if placement.style_of(s) == CHOREOGRAPHY:
-            found.append((s.place, f"section {s.position} of {tree.name} is to be choreographed"))
+    found += [
+        (s.place, f"section {s.position} of {tree.name} is to be choreographed")
+        for s in sections
+        if placement.style_of(s) == CHOREOGRAPHY
+    ]
     return [
         Finding(
             code="M513",

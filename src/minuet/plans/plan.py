@@ -206,6 +206,10 @@ def _places(node: Any) -> Iterator[tuple[str, tuple[str, int, int]]]:
 def _tidy(compiled: Compiled, plan: Plan) -> None:
     """Keep what is used, and number it by its use, so that equal workflows give equal plans."""
     also = {arm: [s.trigger] for s in compiled.switches for arm in s.arms if arm != FALSE}
+    before: dict[str, list[int]] = {}  # position -> conditions of the rules that stand there
+    for r in compiled.rules:
+        before.setdefault(r.position, []).append(r.when)
+    also |= {i: before.get(c.of[0], []) for i, c in enumerate(compiled.network.nodes) if c.kind == "fact"}
     possible = simplify(compiled.network.nodes, range(len(compiled.network.nodes)), also)[1]
     rules = [r for r in compiled.rules if possible[r.when] != FALSE]
     live = [s for s in compiled.switches if possible[s.trigger] != FALSE]
@@ -262,26 +266,13 @@ class _Values:
         self.order: dict[int, int] = {}
 
     def use(self, v: int) -> int:
-        if v not in self.order:
-            self.order[v] = len(self.order)
-            for below in self._below(self.old[v]):
-                self.use(below)
+        todo = [v]
+        while todo:
+            u = todo.pop()
+            if u not in self.order:
+                self.order[u] = len(self.order)
+                todo.extend(reversed(self.old[u].below))
         return self.order[v]
-
-    @staticmethod
-    def _below(v: Value) -> list[int]:
-        match v.kind:
-            case "expression":
-                return sorted(expression.variables(v.of[0]))
-            case "phi":
-                return [x for _, x in v.of]
-            case "item":
-                return [v.of[0]]
-            case "list" | "left":
-                return [v.of[1]]
-            case "head":
-                return list(v.of)
-        return []
 
     def conditions(self) -> list[int]:
         """Give the conditions that values name."""

@@ -34,7 +34,7 @@ def cancellable(root: Node) -> set[str]:
     return found
 
 
-def _walk(node: Node, passed: bool, found: set[str]) -> bool:
+def _walk(node: Node, passed: bool, found: set[str]) -> bool:  # noqa: FBT001 - threaded through, and read beside its node
     """Collect positions; `passed`: something irrevocable may lie before. Gives the same for what follows."""
     if not passed and (position := getattr(node, "position", None)):
         found.add(position)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minuet.plans.condition import Scope
+from minuet.workflows import expression
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +62,22 @@ class Value:
     kind: str
     scope: Scope
     of: tuple[Any, ...] = ()
+
+    @property
+    def below(self) -> list[int]:
+        """The values that this one reads."""
+        match self.kind:
+            case "expression":
+                return sorted(expression.variables(self.of[0]))
+            case "phi":
+                return [v for _, v in self.of]
+            case "item":
+                return [self.of[0]]
+            case "list" | "left":
+                return [self.of[1]]
+            case "head":
+                return list(self.of)
+        return []
 
 
 @dataclass(slots=True, kw_only=True)
