@@ -49,4 +49,6 @@ def store_file(url: str) -> Path | None:
     path = unquote(parts.path)
     if path in ("", "/:memory:"):
         return None
+    if path.endswith("/"):
+        raise SettingsError(f"the store URL {url!r} names no file", remedy=_KNOWN, url=url)
     return Path(path.removeprefix("/"))

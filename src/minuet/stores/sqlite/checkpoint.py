@@ -6,7 +6,7 @@ SQLite's own rule (`wal_autocheckpoint`) would do it inside a commit. Ours is a 
    copied and no reader is in the log, the next commit begins it anew: its file does not grow further.
 2. Under steady reading there may always be some reader in the log, and a program from outside may hold a snapshot for
    hours. So where the file of the log has passed 64 MiB nevertheless, a `truncate` checkpoint waits a moment for
-   readers to leave; where that fails it is tried again when the log is twice as long.
+   readers to leave; where that fails it is tried again when all is copied, or the log is twice as long.
 
 How long the log is nobody tells: its file keeps its size when it is begun anew. So pages are estimated from commits
 and rows, which needs to be right within a factor of a few only. With W1 the rate is the same from 4 to 32 MiB.
@@ -76,9 +76,9 @@ class Checkpointer:
         if self._log is None or self._commits * _PAGES_A_COMMIT + rows // _ROWS_A_PAGE < PASSIVE_PAGES:
             return
         self._commits, self._changes = 0, self._connection.total_changes
-        self._connection.execute("pragma wal_checkpoint(passive)").fetchall()
+        (_, pages, copied) = self._connection.execute("pragma wal_checkpoint(passive)").fetchone()
         log_bytes = self._log.stat().st_size
-        if log_bytes < self._truncate_at_bytes:
+        if log_bytes < LOG_BYTES_MAX or (copied < pages and log_bytes < self._truncate_at_bytes):
             return
         set_busy_timeout(self._connection, TRUNCATE_TIMEOUT_S)
         try:

@@ -1,0 +1,84 @@
+"""A store that was brought up step by step is the same as one that was made today."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+import minuet.stores.sqlite.store as sqlite_store
+from minuet.errors import StoreDamaged
+from minuet.stores.migration import Migration, find_migrations
+from minuet.stores.query import load_queries
+from minuet.stores.sqlite.connection import open_writer
+from minuet.stores.sqlite.schema import MIGRATIONS, migrate, open_schema, verify_schema
+
+QUERIES = load_queries(Path(sqlite_store.__file__).parent / "queries")
+# Released migrations are never edited: what they made is in the files of users. A new one gets a line here.
+RELEASED: dict[int, str] = {}
+
+
+def schema(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    return connection.execute("select type, name, sql from sqlite_master order by type, name").fetchall()
+
+
+def migrated(*steps: list[Migration]) -> sqlite3.Connection:
+    connection = open_writer(None)
+    for known in steps:
+        connection.execute("begin")
+        migrate(connection, QUERIES, known, "memory")
+        connection.execute("commit")
+    return connection
+
+
+def test_a_fresh_schema_equals_a_migrated_one() -> None:
+    known = find_migrations(MIGRATIONS)
+    fresh = migrated(known)
+    stepwise = migrated(*([*known[:n]] for n in range(1, len(known) + 1)))
+    assert schema(fresh) == schema(stepwise)
+    again = migrated(known, known)
+    assert schema(again) == schema(fresh)
+    for connection in (fresh, stepwise, again):
+        connection.close()
+
+
+def test_released_migrations_are_as_they_were_released() -> None:
+    known = {migration.number: migration.checksum for migration in find_migrations(MIGRATIONS)}
+    assert {number: known.get(number) for number in RELEASED} == RELEASED
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = open_writer(None)
+    open_schema(connection, QUERIES, "memory")
+    before = schema(connection)
+    broken = Migration(number=2, sql="create table minuet_new (n integer) strict;\nselect nonsense;\n", checksum="x")
+    monkeypatch.setattr(
+        "minuet.stores.sqlite.schema.find_migrations", lambda folder: [*find_migrations(folder), broken]
+    )
+    with pytest.raises(sqlite3.OperationalError):
+        open_schema(connection, QUERIES, "memory")
+    assert not connection.in_transaction
+    assert schema(connection) == before
+    connection.close()
+
+
+def test_a_store_that_lacks_a_migration_is_not_read_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = open_writer(None)
+    open_schema(connection, QUERIES, "memory")
+    verify_schema(connection, QUERIES, "memory")
+    later = Migration(number=2, sql="create table minuet_new (n integer) strict;", checksum="x")
+    monkeypatch.setattr("minuet.stores.sqlite.schema.find_migrations", lambda folder: [*find_migrations(folder), later])
+    with pytest.raises(StoreDamaged, match="earlier release"):
+        verify_schema(connection, QUERIES, "memory")
+    connection.close()
+
+
+def test_every_table_of_ours_is_strict_and_bears_our_name() -> None:
+    connection = migrated(find_migrations(MIGRATIONS))
+    tables = [(name, sql) for kind, name, sql in schema(connection) if kind == "table"]
+    assert len(tables) > 8
+    for name, sql in tables:
+        assert name.startswith("minuet_")
+        assert "strict" in sql
+    connection.close()

@@ -1,0 +1,113 @@
+"""Hot queries use the index that was made for them, whatever is in the tables."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import minuet.stores.sqlite.store as sqlite_store
+from minuet.stores.query import load_queries
+from minuet.stores.sqlite.connection import open_writer
+from minuet.stores.sqlite.rows import ROWS_MAX, RowWriter
+from minuet.stores.sqlite.schema import open_schema
+
+QUERIES = load_queries(Path(sqlite_store.__file__).parent / "queries")
+INDEXED = {
+    "load_run": "minuet_run USING INTEGER PRIMARY KEY",
+    "load_runs": "minuet_run USING INTEGER PRIMARY KEY",
+    "find_run": "minuet_run USING COVERING INDEX minuet_run_key (key=? AND workflow=?)",
+    "find_run_of_any_workflow": "minuet_run USING COVERING INDEX minuet_run_key (key=?)",
+    "find_open_run": "minuet_run USING INDEX minuet_run_open_key (key=? AND workflow=?)",
+    "list_runs": "minuet_run USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    "list_runs_of_workflow": "minuet_run USING INDEX minuet_run_workflow (workflow=? AND run>? AND run<?)",
+    "list_runs_of_key": "minuet_run USING INDEX minuet_run_key (key=?",
+    "list_paused_runs": "minuet_run USING INDEX minuet_run_paused (run>? AND run<?)",
+    "list_runs_of_rare_states": "minuet_run USING INDEX minuet_run_state (state=?",
+    "list_open_runs": "minuet_run USING INDEX minuet_run_load (load=? AND run>? AND run<?)",
+    "count_runs": "minuet_run USING INDEX minuet_run_load",
+    "open_digests": "minuet_run USING INDEX minuet_run_load",
+    "runs_to_load": "minuet_run USING COVERING INDEX minuet_run_load (load=? AND run>?)",
+    "quarantined_runs": "minuet_run USING INDEX minuet_run_state (state=?)",
+    "find_fact": "minuet_fact USING PRIMARY KEY (run=? AND position=? AND round=? AND slot=?)",
+    "facts_of_run": "minuet_fact USING PRIMARY KEY (run=?)",
+    "facts_of_runs": "minuet_fact USING PRIMARY KEY (run=?)",
+    "attempts_of_run": "minuet_attempt USING PRIMARY KEY (run=?)",
+    "attempts_of_runs": "minuet_attempt USING PRIMARY KEY (run=?)",
+    "attempts_due": "a USING INDEX minuet_attempt_state (state=? AND next_at_ms<?)",
+    "parked_attempts": "a USING INDEX minuet_attempt_state (state=?)",
+    "timers_of_run": "minuet_timer USING PRIMARY KEY (run=?)",
+    "timers_of_runs": "minuet_timer USING PRIMARY KEY (run=?)",
+    "timers_due": "minuet_timer USING COVERING INDEX minuet_timer_due (due_at_ms<?)",
+    "waits_of_run": "minuet_wait USING PRIMARY KEY (run=?)",
+    "waits_of_runs": "minuet_wait USING PRIMARY KEY (run=?)",
+    "waits_for": "minuet_wait USING COVERING INDEX minuet_wait_event (event=? AND key=?)",
+    "find_event": "minuet_inbox USING INDEX minuet_inbox_identity (source=? AND message=?)",
+    "kept_events": "minuet_inbox USING INDEX minuet_inbox_kept (event=? AND key=?)",
+    "expired_events": "minuet_inbox USING INDEX minuet_inbox_expiry (expires_at_ms<?)",
+    "parked_events": "minuet_inbox USING INDEX minuet_inbox_parked",
+    "forget_runs": "minuet_run USING INTEGER PRIMARY KEY",
+    "forget_facts": "minuet_fact USING PRIMARY KEY (run=?)",
+    "forget_attempts": "minuet_attempt USING PRIMARY KEY (run=?)",
+    "forget_timers": "minuet_timer USING PRIMARY KEY (run=?)",
+    "forget_waits": "minuet_wait USING PRIMARY KEY (run=?)",
+    "forget_inbox": "minuet_inbox USING INDEX minuet_inbox_run (run=?)",
+}
+# Of many rows in one statement.
+INDEXED_IN_CHUNKS = {
+    "change_runs": "minuet_run USING INTEGER PRIMARY KEY",
+    "change_inbox": "minuet_inbox USING COVERING INDEX minuet_inbox_identity (source=? AND message=?)",
+    "remove_attempts": "minuet_attempt USING PRIMARY KEY (run=? AND position=? AND round=? AND direction=?)",
+    "remove_timers": "minuet_timer USING PRIMARY KEY (run=? AND position=? AND round=? AND purpose=?)",
+    "remove_waits": "minuet_wait USING PRIMARY KEY (run=? AND position=? AND round=? AND event=? AND key=?)",
+}
+# Small tables, or asked by a person or in the background: all others have their index above.
+UNINDEXED = {"plans", "audit", "runs_to_forget"}
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[sqlite3.Connection]:
+    connection = open_writer(None)
+    open_schema(connection, QUERIES, "memory")
+    yield connection
+    connection.close()
+
+
+def steps(connection: sqlite3.Connection, text: str) -> list[str]:
+    marks = text.count("?")
+    arguments = [1] * marks if marks else dict.fromkeys(re.findall(r":(\w+)", text), 1)
+    return [row[3] for row in connection.execute(f"explain query plan {text}", arguments)]
+
+
+@pytest.mark.parametrize("name", sorted(INDEXED))
+def test_a_hot_query_uses_its_index(connection: sqlite3.Connection, name: str) -> None:
+    found = steps(connection, QUERIES[name])
+    assert any(INDEXED[name] in step for step in found), found
+    assert [step for step in found if step.startswith("SCAN minuet_") and "USING" not in step] == []
+
+
+@pytest.mark.parametrize("size", [1, 2, ROWS_MAX])
+@pytest.mark.parametrize("name", sorted(INDEXED_IN_CHUNKS))
+def test_a_change_of_many_rows_finds_each_by_its_key(connection: sqlite3.Connection, name: str, size: int) -> None:
+    found = steps(connection, RowWriter(connection, QUERIES)._text(name, size))
+    assert any(INDEXED_IN_CHUNKS[name] in step for step in found), found
+    assert [step for step in found if step.startswith("SCAN minuet_")] == []
+
+
+def test_no_query_of_our_tables_is_left_out() -> None:
+    about = {name for name, text in QUERIES.items() if re.search(r"(from|update) minuet_(?!migration|store)", text)}
+    assert about - set(INDEXED) - set(INDEXED_IN_CHUNKS) - UNINDEXED == set()
+
+
+def test_a_run_of_three_steps_costs_few_rows(connection: sqlite3.Connection) -> None:
+    """Nothing but the run, its facts, and what of a run is needed to find it again."""
+    indexes = connection.execute("select name from sqlite_master where type = 'index' and tbl_name = 'minuet_fact'")
+    assert [name for (name,) in indexes if not name.startswith("sqlite_autoindex")] == []
+    # A plain run (no key, running, then completed) enters two indexes, and is found in one of them once it has ended.
+    unconditional = connection.execute(
+        "select name from sqlite_master where type = 'index' and tbl_name = 'minuet_run' and sql not like '%where%'"
+    )
+    assert [name for (name,) in unconditional] == ["minuet_run_workflow"]
