@@ -55,7 +55,7 @@ class Run(Generic[R]):
         return result_of(self._flow, await self._control.wait(self.id, timeout))
 
     async def status(self) -> str:
-        """Give its state, one of `minuet.engine.row.RunState`: `running`, `stuck`, `completed`, …"""
+        """Give its state: one of the values of `minuet.engine.row.RunState`."""
         return (await self._control.show(self.id, facts=False)).state
 
     async def show(self) -> RunView:

@@ -30,7 +30,8 @@ class Control(Protocol):
             workflow: its name; the current plan is taken.
             input_: JSON text; checked against the input's type.
             key: the business key; the same key and input again give the same run.
-            on_duplicate: while a run of this key is unfinished: `same`, `refuse`.
+            on_duplicate: while a run of this key is unfinished: `same` gives it, `refuse` refuses, `replace` cancels
+                it and starts a new one when it has ended.
             again: after it has ended: start a new run instead of giving the ended one.
             wait_for_room: wait where no more runs fit into memory; False: raise Busy.
 

@@ -13,7 +13,7 @@ from minuet.contracts.service import Service, service_spec
 from minuet.contracts.strict_json import read_json
 from minuet.engine import bound, decide
 from minuet.engine.answer import Answer, Done, Rejected
-from minuet.engine.decide import Decided
+from minuet.engine.decided import Decided
 from minuet.engine.knowledge import Knowledge
 from minuet.engine.port import RunFilter, StoredRun
 from minuet.engine.program import Program
@@ -68,6 +68,8 @@ class LocalControl:
     ) -> tuple[RunView, bool]:
         """Start a run; see `Control.start`."""
         raw = self._checked_input(workflow, input_)
+        if on_duplicate not in ("same", "refuse", "replace"):
+            raise InvalidPayload(f"on_duplicate is {on_duplicate!r}", remedy="Give same, refuse or replace")
         if key is None:
             run, done = await self._begin(workflow, None, raw, wait_for_room=wait_for_room)
             await done
@@ -77,6 +79,8 @@ class LocalControl:
         try:
             async with lock:
                 row = await self._participant.store.find_run(workflow, key)
+                if row is not None and on_duplicate == "replace" and row.state not in ENDED:
+                    row = await self._replaced(row)
                 if row is not None and not (again and row.state in ENDED):
                     return await self._same(row, raw, on_duplicate), False
                 run, done = await self._begin(workflow, key, raw, wait_for_room=wait_for_room)
@@ -106,6 +110,19 @@ class LocalControl:
         if self._participant.stopping or not self._participant.has_room or self._participant.is_full:
             await self._participant.room(wait=wait_for_room)
         return self._participant.begin(self._current[workflow].digest, key, raw)
+
+    async def _replaced(self, row: RunRow) -> RunRow | None:
+        """Cancel an unfinished run, and wait until it has ended; None: its key is free."""
+        run = run_text(row.run)
+        await self.cancel(run, note="replaced by a new run of its key")
+        ended = await self.wait(run, None)
+        if ended.state not in ENDED:
+            raise KeyConflict(
+                f"the key {row.key!r} names run {run}, which was cancelled and is {ended.state}",
+                remedy="Help it to its end first: minuet show, retry, resolve",
+                run=run,
+            )
+        return None
 
     async def _same(self, row: RunRow, raw: bytes | None, on_duplicate: str) -> RunView:
         same = row.input == (raw.decode() if raw is not None else None)
@@ -231,7 +248,7 @@ class LocalControl:
             known = ", ".join(sorted(self._events)) or "none"
             raise NotFound(f"there is no event type {event!r}", remedy=f"Known here: {known}", event=event)
         _check_key(key)
-        codec = codec_for(cls)
+        codec: Codec[Any] = codec_for(cls)
         value = codec.decode(read_json(data, max_bytes=bound.INPUT_BYTES))
         if spec.key is not None and str(getattr(value, spec.key)) != key:
             raise InvalidPayload(

@@ -21,7 +21,7 @@ from minuet.contracts.codec import codec_for
 from minuet.contracts.message import event_spec
 from minuet.engine import bound, decide
 from minuet.engine.answer import Answer
-from minuet.engine.decide import Decided
+from minuet.engine.decided import Decided
 from minuet.engine.knowledge import Action, Knowledge
 from minuet.engine.port import Outcome, Statement, Store, StoredRun
 from minuet.engine.program import Program
@@ -500,6 +500,8 @@ class Participant:
             return d
 
         if self.runs.get(run) is not k:
+            if k.state in ENDED:
+                raise Conflict(f"run {run_text(run)} has ended: {k.state}", remedy="There is nothing left to do with it")
             return await self.ask(run, take)
         self.input(k, input_)
         d = await result
@@ -550,7 +552,7 @@ class Participant:
         """Give an event to a wait; True once that is durable, False if nobody waits there any more."""
         try:
             d = await self.ask(w.run, lambda k: decide.event_came(k, w.position, round_, event, self.clock.now_ms()))
-        except NotFound:
+        except (NotFound, Conflict):
             return False
         return d is not None
 

@@ -29,6 +29,7 @@ class Threads:
         self._lock = threading.Lock()
         self._working = 0
         self._idle = 0
+        self._queued = 0
         self.abandoned = 0
 
     async def call(self, function: Callable[[], Any]) -> Any:
@@ -46,7 +47,8 @@ class Threads:
         context = contextvars.copy_context()
         done: asyncio.Future[Any] = loop.create_future()
         with self._lock:
-            if not self._idle and self._working < self._limit:
+            self._queued += 1
+            if self._queued > self._idle and self._working < self._limit:
                 self._working += 1
                 threading.Thread(target=self._work, daemon=True, name="minuet-action").start()
         self._jobs.put((lambda: context.run(function), done, loop))
@@ -59,6 +61,7 @@ class Threads:
             job = self._jobs.get()
             with self._lock:
                 self._idle -= 1
+                self._queued -= job is not None
             if job is None:
                 return
             function, done, loop = job

@@ -21,6 +21,7 @@ from minuet.runtime.participant import Participant
 NEAR_MS = 60_000
 POLL_EVERY_MS = 20_000
 BATCH = 500
+PAGE = 5_000
 
 
 class Ticker:
@@ -65,8 +66,7 @@ class Ticker:
         while True:
             now = self._clock.now_ms()
             if not 0 <= now - polled_ms < POLL_EVERY_MS:
-                polled_ms = now
-                await self._poll(now)
+                polled_ms = now if await self._poll(now) else 0
             await self._look(now)
             next_ms = polled_ms + POLL_EVERY_MS
             if self._heap:
@@ -102,12 +102,17 @@ class Ticker:
             if looked % BATCH == 0:
                 await self._clock.sleep_ms(0)
 
-    async def _poll(self, now: int) -> None:
+    async def _poll(self, now: int) -> bool:
+        """Ask the store what is due soon; False if there is more of it than one page."""
         store = self._participant.store
         try:
-            for timer in await store.timers_due(now + NEAR_MS, 10 * BATCH):
+            timers = await store.timers_due(now + NEAR_MS, PAGE)
+            attempts = await store.attempts_due(now, PAGE)
+            for timer in timers:
                 self.add_timer(timer)
-            for attempt in await store.attempts_due(now, BATCH):
+            for attempt in attempts:
                 await self._participant.load(attempt.run)
         except StoreError:
-            return  # polled again
+            return True  # polled again at its time
+        overdue = len(timers) == PAGE and timers[-1].due_at_ms <= now
+        return not overdue and len(attempts) < PAGE
