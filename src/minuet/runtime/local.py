@@ -107,8 +107,7 @@ class LocalControl:
     async def _begin(
         self, workflow: str, key: str | None, raw: bytes | None, *, wait_for_room: bool
     ) -> tuple[int, asyncio.Future[None]]:
-        if self._participant.stopping or not self._participant.has_room or self._participant.is_full:
-            await self._participant.room(wait=wait_for_room)
+        await self._participant.room(wait=wait_for_room)
         return self._participant.begin(self._current[workflow].digest, key, raw)
 
     async def _replaced(self, row: RunRow) -> RunRow | None:

@@ -3,9 +3,6 @@
 All runs of a participant are decided in one thread, each input at once, and what was decided is carried out once
 it is durable. The one exception: while the store performs a transactional handler of a run, that run belongs to
 the store's thread (`Knowledge.owners`), and other inputs for it wait.
-
-Runs are held in memory up to a bound; one that only waits is forgotten when room is needed, and folded again from
-its rows when something comes for it.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from minuet.contracts.codec import codec_for
@@ -30,6 +27,7 @@ from minuet.errors import Busy, Conflict, MinuetError, NotFound, StoreError
 from minuet.ids import RunIds, op_key, round_text, run_text
 from minuet.runtime.clock import WaitingClock
 from minuet.runtime.handler import Handler
+from minuet.runtime.memory import Memory
 from minuet.runtime.transaction import TransactionalCall
 from minuet.runtime.view import Acknowledged
 
@@ -78,16 +76,13 @@ class Participant:
         self.programs: dict[str, Program] = {}  # by digest
         self.broken: dict[str, str] = {}  # digests whose plan cannot be loaded, and why
         self.awaited_events: set[str] = set()  # types of events that some plan waits for
-        self.runs: dict[int, Knowledge] = {}
+        self.memory = Memory(runs_in_memory)
         self.late_answers = 0
         self.stopping = False
-        self._limit = runs_in_memory
-        self._waiting: dict[int, Knowledge] = {}  # runs in memory that may be forgotten, oldest first
         self._deferred: dict[int, deque[Callable[[], None]]] = {}
         self._loading: dict[int, asyncio.Future[Knowledge | None]] = {}
         self._started: dict[int, asyncio.Future[None]] = {}
         self._ends: dict[int, list[asyncio.Future[None]]] = {}
-        self._room: deque[asyncio.Future[None]] = deque()
         self._acknowledged: dict[int, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.worker: Performer
@@ -110,51 +105,27 @@ class Participant:
         if not task.cancelled() and (error := task.exception()) is not None and not self.stopping:
             log.error("a task of the runtime failed: %s", error, exc_info=error)
 
-    # Room
-
     @property
-    def has_room(self) -> bool:
-        """Say whether one more run fits into memory."""
-        return len(self.runs) < self._limit or bool(self._waiting)
-
-    @property
-    def is_full(self) -> bool:
-        """Say whether a run has to be forgotten before another can begin."""
-        return len(self.runs) >= self._limit
+    def runs(self) -> Mapping[int, Knowledge]:
+        """The runs in memory."""
+        return self.memory.runs
 
     async def room(self, *, wait: bool) -> None:
-        """Wait until one more run fits.
+        """Wait until one more run fits into memory.
 
         Raises:
             Busy: there is no room (and `wait` is False), or the program is stopping.
         """
-        while True:
-            if self.stopping:
-                raise Busy("the program is stopping, and takes no new runs", remedy="Try again when it is back")
-            if self.has_room:
-                self._make_room()
+        while not self.stopping:
+            if self.memory.make_room():
                 return
             if not wait:
                 raise Busy(
                     f"{len(self.runs)} runs are in memory, and all have something to do",
                     remedy="Try again after a while, or raise runs_in_memory",
                 )
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._room.append(turn)
-            await turn
-
-    def _make_room(self) -> None:
-        while len(self.runs) >= self._limit and self._waiting:
-            run = next(iter(self._waiting))
-            del self._waiting[run]
-            del self.runs[run]
-
-    def _gave_room(self) -> None:
-        while self._room:
-            turn = self._room.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+            await self.memory.until_room()
+        raise Busy("the program is stopping, and takes no new runs", remedy="Try again when it is back")
 
     # Runs
 
@@ -165,7 +136,7 @@ class Participant:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._started[run] = done
         d = decide.begin(self.programs[digest], run, key, input_, now)
-        self.runs[run] = d.knowledge
+        self.memory.keep(d.knowledge)
         self.submit(d)
         return run, done
 
@@ -205,8 +176,8 @@ class Participant:
             self.quarantine(stored, "".join(traceback.format_exception_only(e)).strip())
             return None
         k = d.knowledge
-        self._make_room()
-        self.runs[row.run] = k
+        self.memory.make_room()
+        self.memory.keep(k)
         for (position, round_, purpose), due in k.timers.items():
             self.ticker.add_timer(TimerRow(k.run, position, round_text(round_), purpose, due))
         for event, key, _ in k.waits.values():
@@ -232,7 +203,7 @@ class Participant:
             self._carry_out(d)
             return
         d.knowledge.uncommitted += 1
-        self._waiting.pop(d.knowledge.run, None)
+        self.memory.hold(d.knowledge)
         self.store.submit(d.decision)
 
     def input(self, k: Knowledge, take: Callable[[], Decided | None]) -> None:
@@ -309,7 +280,7 @@ class Participant:
             return
         k.owners += 1
         k.uncommitted += 1
-        self._waiting.pop(k.run, None)
+        self.memory.hold(k)
         self.store.submit_work(
             TransactionalCall(
                 coroutine,
@@ -404,14 +375,8 @@ class Participant:
                 started.set_result(None)
         if k.state != RunState.RUNNING:
             self._wake_waiters(run)
-        if k.load != 1 and not k.uncommitted and not k.owners and self.runs.get(run) is k:
-            if k.load is None:
-                del self.runs[run]
-                self._waiting.pop(run, None)
-            else:
-                self._waiting[run] = k
-            if self._room:
-                self._gave_room()
+        if k.load != 1 and not k.uncommitted and not k.owners:
+            self.memory.release(k)
 
     def _wake_waiters(self, run: int, error: Exception | None = None) -> None:
         for waiter in self._ends.pop(run, ()):
@@ -433,12 +398,11 @@ class Participant:
     def _not_recorded(self, d: Decided, error: Exception) -> None:
         run = d.knowledge.run
         if (started := self._started.pop(run, None)) is not None:
-            self.runs.pop(run, None)
+            self.memory.drop(d.knowledge)
             self._wake_waiters(run, error)
             if not started.done():
                 started.set_exception(error)
                 started.exception()  # whoever performs a run asks for its end only
-            self._gave_room()
             return
         if (done := self._acknowledged.pop(id(d), None)) is not None and not done.done():
             done.set_exception(error)
@@ -446,10 +410,8 @@ class Participant:
 
     def _failed(self, k: Knowledge, error: Exception) -> None:
         """Forget what is in memory about a run: what is true is what is stored. Then fold it anew, or set it aside."""
-        if self.runs.get(k.run) is not k:
+        if not self.memory.drop(k):
             return
-        del self.runs[k.run]
-        self._waiting.pop(k.run, None)
         for action in k.pending.values():
             self.worker.interrupt(action)
         if isinstance(error, StoreError):
@@ -501,7 +463,9 @@ class Participant:
 
         if self.runs.get(run) is not k:
             if k.state in ENDED:
-                raise Conflict(f"run {run_text(run)} has ended: {k.state}", remedy="There is nothing left to do with it")
+                raise Conflict(
+                    f"run {run_text(run)} has ended: {k.state}", remedy="There is nothing left to do with it"
+                )
             return await self.ask(run, take)
         self.input(k, input_)
         d = await result
@@ -562,6 +526,4 @@ class Participant:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=1)
-        for turn in self._room:
-            if not turn.done():
-                turn.set_exception(Busy("the program is stopping"))
+        self.memory.close()
