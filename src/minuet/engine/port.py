@@ -138,7 +138,7 @@ class Store(Protocol):
         ...
 
     def submit(self, decision: Decision) -> None:
-        """Have a decision recorded with the next group. Returns at once."""
+        """Have a decision recorded with the next group. Returns at once; to be called in the opener's loop."""
         ...
 
     def submit_work(self, work: Work) -> None:

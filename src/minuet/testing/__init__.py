@@ -1,0 +1,1 @@
+"""A kit for users and for authors of stores: what is needed to test workflows and backends. Shipped."""

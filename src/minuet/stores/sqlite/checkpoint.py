@@ -77,7 +77,7 @@ class Checkpointer:
             return
         self._commits, self._changes = 0, self._connection.total_changes
         (_, pages, copied) = self._connection.execute("pragma wal_checkpoint(passive)").fetchone()
-        log_bytes = self._log.stat().st_size
+        log_bytes = self._log.stat().st_size if self._log.exists() else 0
         if log_bytes < LOG_BYTES_MAX or (copied < pages and log_bytes < self._truncate_at_bytes):
             return
         set_busy_timeout(self._connection, TRUNCATE_TIMEOUT_S)

@@ -129,6 +129,7 @@ class _ReadSide:
             try:
                 return method(self._reads(), *arguments)
             except sqlite3.Error as error:
+                self._own.reads = None  # a connection that failed is not trusted again; `close` closes it
                 raise translate(error, self._file) from error
 
     def _reads(self) -> Reads:

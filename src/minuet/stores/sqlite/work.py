@@ -174,8 +174,8 @@ class WorkPerformer:
         self._connection.execute(self._queries[query])
 
 
-# What Python raises for values that SQLite cannot take: beyond 64 bits, lone surrogates, unknown types.
-UNFIT = (OverflowError, UnicodeEncodeError, TypeError, ValueError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+# What Python raises for values that SQLite cannot take: beyond 64 bits, lone surrogates, unknown types, too long.
+UNFIT = (OverflowError, TypeError, ValueError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError)
 
 
 def write_again(rows: RowWriter, decision: Decision, error: Exception) -> None:

@@ -114,7 +114,15 @@ class Writer:
 
     def perform_work(self, work: Work) -> Future[Any]:
         """Have a work performed in a group of its own; its failure is the caller's."""
-        return self.perform(lambda _: self._works.perform(work))
+
+        def task(_: sqlite3.Connection) -> None:
+            try:
+                self._works.perform(work)
+            except TransactionLost:
+                self._execute("begin")
+                self._works.record(work)
+
+        return self.perform(task)
 
     def stop(self) -> None:
         """Commit what was submitted, and end the thread. Blocks; the connection stays open."""
@@ -217,6 +225,9 @@ class Writer:
                 self._execute("begin")
                 result = task.perform(self._connection)
                 self._execute("commit")
+            except sqlite3.IntegrityError as error:
+                self._roll_back()
+                task.future.set_exception(_breach(error))
             except sqlite3.Error as error:
                 task.future.set_exception(self._sink(error))
             except BaseException as error:  # noqa: BLE001 - it is the caller's, who waits for it
@@ -297,15 +308,7 @@ class Writer:
         if not alone:
             self._works_alone = WORKS_ALONE
             return _undone(work)
-        return _outcome(
-            work,
-            None,
-            StatementFailed(
-                f"what the handler wrote breaks a deferred constraint: {error}",
-                constraint="foreign-key",
-                remedy="Write the rows that others refer to in the same handler",
-            ),
-        )
+        return _outcome(work, None, _breach(error))
 
     def _sink(self, error: sqlite3.Error) -> StoreError:
         """Undo the transaction, and say what the error means for everything in it."""
@@ -369,6 +372,14 @@ def _outcome(item: Decision | Work, decision: Decision | None, error: Exception 
     if isinstance(item, Decision):
         return Outcome(item, None, error)
     return Outcome(decision, item, error)
+
+
+def _breach(error: sqlite3.Error) -> StatementFailed:
+    return StatementFailed(
+        f"what the handler wrote breaks a constraint that is checked at the commit: {error}",
+        constraint="foreign-key",
+        remedy="Write the rows that others refer to in the same handler",
+    )
 
 
 def _undone(work: Work | None) -> Outcome:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from minuet.engine.row import Decision
-from minuet.errors import StatementFailed, StoreDamaged, StoreFull, StoreUnavailable
+from minuet.errors import StatementFailed, StatementRefused, StoreDamaged, StoreFull, StoreUnavailable
 from minuet.stores.sqlite import connection as connection_module
+from minuet.stores.sqlite import guard as guard_module
 from minuet.stores.sqlite import work as work_module
 from minuet.stores.sqlite import writer as writer_module
 from minuet.stores.sqlite.checkpoint import checkpoint_all
@@ -249,6 +250,33 @@ def test_a_constraint_that_is_checked_at_the_commit_fails_its_handler_only(file:
         assert first.error.constraint == "foreign-key"
         assert (second.error, third.error, fourth.error) == (None, None, None)
         assert await desk.store.runs_to_load(0, 10) == [1, 3, 4, 5]
+
+    perform(file, test)
+
+
+def test_a_statement_that_is_cut_off_harms_handlers_only(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite undoes the whole transaction when it interrupts a statement that writes."""
+    monkeypatch.setattr(guard_module, "STEPS_MAX", 20_000_000)
+    endless = "with recursive n (i) as (select 1 union all select i + 1 from n) insert into t select i % 9 from n"
+
+    async def test(desk: Desk) -> None:
+        await desk.store.setup(one_statement(execute("create table t (n integer)")))
+        work = one_statement(execute(endless))
+        await desk.record(start(1), work)
+        assert isinstance(work.error, StatementRefused)
+        with pytest.raises(StatementFailed, match="checked at the commit"):
+            await desk.store.setup(
+                statements(
+                    execute("create table a (id integer primary key)"),
+                    execute("create table b (a integer references a (id) deferrable initially deferred)"),
+                    execute("insert into b values (9)"),
+                )
+            )
+        lost = one_statement(execute(endless))
+        await desk.store.setup(lost)
+        assert lost.was_undone is True
+        assert await desk.store.runs_to_load(0, 10) == [1]
+        assert await _numbers(desk) == []
 
     perform(file, test)
 
