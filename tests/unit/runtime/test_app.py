@@ -194,7 +194,7 @@ async def test_refuse_refuses_while_the_run_goes_on_and_replace_cancels_it() -> 
 async def test_what_is_no_input_is_refused_before_anything_is_recorded() -> None:
     async with opened([Desk()], [order_flow]) as (app, _):
         with pytest.raises(InvalidPayload):
-            await app.start(order_flow, 7)  # type: ignore[arg-type]
+            await app.start(order_flow, 7)  # type: ignore[misc]
         for raw in (b"7", b"{", b'"\\ud800"', b"[1,", b"NaN"):
             with pytest.raises(InvalidPayload):
                 await app.control.start("order_flow", raw)
