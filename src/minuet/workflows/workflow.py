@@ -14,10 +14,11 @@ from minuet.workflows.words import Called
 
 A = TypeVar("A")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
 
 
-class Workflow(Generic[A, P, R]):
+class Workflow(Generic[A, P, R_co]):
     """A process over several services, written once as an `async def` and read from its source.
 
     `tree` is what was read, `events` are the types of the events that it waits for, by name, and `notes` is what was
@@ -26,7 +27,7 @@ class Workflow(Generic[A, P, R]):
 
     is_workflow: ClassVar[bool] = True
 
-    def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], name: str | None = None) -> None:
+    def __init__(self, function: Callable[P, Coroutine[Any, Any, R_co]], name: str | None = None) -> None:
         reading = read_workflow(function, name)  # type: ignore[arg-type]  # anything else than a function is refused
         self.name = reading.tree.name
         self.function = function
@@ -74,7 +75,7 @@ class Workflow(Generic[A, P, R]):
         )
         raise WorkflowRefused([finding])
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Called[R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Called[R_co]:
         """Call it inside another workflow, whose run its steps then belong to."""
         return Called(self, args, kwargs, call_site())
 

@@ -51,11 +51,13 @@ class StoreLock:
         """
         path = _lock_path(self._store)
         try:
+            # The default store is in a folder of its own; one that lies deeper than that is a misspelt path.
+            path.parent.mkdir(exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StoreError(
                 f"the lock file {path} cannot be opened: {error.strerror}",
-                remedy="Let this user write in that directory",
+                remedy="Let this user write in that directory, or make it",
                 store=str(self._store),
             ) from error
         try:

@@ -120,9 +120,16 @@ def test_looking_does_not_keep_others_from_opening(store: Path) -> None:
         looking.join()
 
 
+def test_the_directory_of_a_new_store_is_made(tmp_path: Path) -> None:
+    lock = StoreLock(tmp_path / ".minuet" / "shop.db")
+    lock.acquire()
+    lock.release()
+    assert (tmp_path / ".minuet").is_dir()
+
+
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No such file or directory"):
-        StoreLock(tmp_path / "nowhere" / "shop.db").acquire()
+        StoreLock(tmp_path / "nowhere" / "deep" / "shop.db").acquire()
 
 
 def test_the_file_is_json_for_other_programs(store: Path) -> None:
