@@ -55,6 +55,6 @@ def test_each_marked_mistake_is_found_and_nothing_else(name: str, reported: dict
     text = (HERE / "wrong" / name).read_text(encoding="utf-8")
     marked = {(n, m[1]) for n, line in enumerate(text.splitlines(), start=1) if (m := _MARK.search(line))}
     found = reported.get(name, set())
-    assert len(marked) >= 10
+    assert len(marked) >= 4
     assert {line for line, _ in found} == {line for line, _ in marked}
     assert marked <= found
