@@ -1,0 +1,1 @@
+"""What can be seen: plans and facts -> answers for people. Pure: text in, text out."""

@@ -113,6 +113,14 @@ def duration_ms(value: Any) -> int:
     raise ValueError(f"{value!r} is no duration; write 500ms, 25s, 5m, 2h or 30d")
 
 
+def duration_text(span_ms: int) -> str:
+    """Give a duration as it could be written in a setting: `500ms`, `25s`, `30d`."""
+    for unit, length in reversed(_UNITS.items()):
+        if span_ms and span_ms % length == 0:
+            return f"{span_ms // length}{unit}"
+    return "0s"
+
+
 def masked(url: str) -> str:
     """Give a URL with its password hidden."""
     parts = urlsplit(url)
