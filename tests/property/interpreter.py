@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from minuet.workflows.tree import (
     Call,
     Choice,
     Continue,
+    Deadline,
     Each,
     Let,
     Loop,
@@ -39,6 +40,7 @@ Round = tuple[int, ...]
 Fact = tuple[str, Round, str]
 Trace = tuple[str, Any]  # ("fact", (Fact, value)) | ("seq", [Trace]) | ("par", [Trace])
 Env = dict[str, Any]
+Around = frozenset[str]  # codes that no attempt here may catch
 NOTHING: Trace = ("seq", [])
 
 
@@ -52,6 +54,10 @@ class Oracle:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+
+    def called_off(self, position: str, round_: Round) -> str | None:
+        """Give the code with which a cancellation or a deadline has rejected a position; there is none here."""
+        return None
 
     def step(self, n: Step, round_: Round) -> str:
         """Give the label of a step's outcome."""
@@ -71,15 +77,34 @@ class Oracle:
         return r.choice(["early", "soon", "late"][: 3 if n.timeout is not None else 2]), r.randrange(997)
 
 
+class Recorded(Oracle):
+    """The same world, in which some positions were called off: when somebody cancels is an answer of the world too."""
+
+    def __init__(self, seed: int, facts: Iterable[Fact]) -> None:
+        super().__init__(seed)
+        self.codes = {
+            (position.removesuffix("!"), round_): label.removeprefix("rejected:")
+            for position, round_, label in facts
+            if label == "rejected:cancelled" or label.startswith("rejected:deadline@")
+        }
+
+    def called_off(self, position: str, round_: Round) -> str | None:
+        return self.codes.get((position, round_))
+
+
 @dataclass
 class Outcome:
-    """`end`: normal, return, break, continue, failed. `comp`: what compensating it would record."""
+    """`end`: normal, return, break, continue, failed. `comp`: what compensating it would record.
+
+    `code` and `where` say why it has failed.
+    """
 
     end: str
     trace: Trace
     comp: Trace
     env: Env
     code: str = ""
+    where: str = ""
     value: Any = None
 
 
@@ -106,30 +131,32 @@ def interpret(tree: WorkflowTree, oracle: Oracle, input_: Any) -> Outcome:
                 return replace(o, trace=("seq", traces), comp=("seq", comps[::-1]))
         return Outcome("normal", ("seq", traces), ("seq", comps[::-1]), env)
 
-    def par(outs: list[Outcome]) -> tuple[str, Trace, Trace]:
+    def par(outs: list[Outcome], env: Env) -> Outcome:
         """Drain: every branch runs to its end; then the branches that were done are compensated."""
         trace: Trace = ("par", [o.trace for o in outs])
         comp: Trace = ("par", [o.comp for o in outs if o.end != "failed"])
-        code = next((o.code for o in outs if o.end == "failed"), "")
-        return code, (("seq", [trace, comp]) if code else trace), NOTHING if code else comp
+        if (first := next((o for o in outs if o.end == "failed"), None)) is not None:
+            return replace(first, trace=("seq", [trace, comp]), comp=NOTHING, env=env)
+        return Outcome("normal", trace, comp, env)
 
     def step(n: Step, env: Env, rnd: Round) -> Outcome:
         arguments = [value(e, env) for _, e in n.arguments]
-        label = oracle.step(n, rnd)
+        called_off = oracle.called_off(n.position, rnd)
+        label = oracle.step(n, rnd) if called_off is None else f"rejected:{called_off}"
         result = oracle.result(n, rnd, arguments) if label == "ok" else None
         facts = [fact(n.position, rnd, label, result)]
         if n.timeout_ms is not None and n.timeout_then == "abandon":
             # The owner's verdict is what counts; a late effect is undone.
             facts = ([] if label == "rejected:timeout" else facts) + [fact(n.position + "!", rnd, label, result)]
         if label != "ok":
-            return Outcome("failed", ("seq", facts), NOTHING, env, code=label.removeprefix("rejected:"))
+            return Outcome("failed", ("seq", facts), NOTHING, env, label.removeprefix("rejected:"), n.position)
         comp = fact(n.position, rnd, "compensated") if n.compensation else NOTHING
         return Outcome("normal", ("seq", facts), comp, {**env, n.out: result})
 
-    def loop(n: Loop, env: Env, rnd: Round) -> Outcome:
+    def loop(n: Loop, env: Env, rnd: Round, around: Around) -> Outcome:
         def again(e: Env, r: int) -> Outcome:
             inner = {**e, n.index: r} if n.index else e
-            o = run(n.body, inner, (*rnd, r))
+            o = run(n.body, inner, (*rnd, r), around)
             if o.end == "break":
                 return replace(o, end="broke")
             if o.end not in ("normal", "continue"):
@@ -140,51 +167,56 @@ def interpret(tree: WorkflowTree, oracle: Oracle, input_: Any) -> Outcome:
             return seq([lambda _: body, lambda e2: again(e2, r + 1)], e)
 
         core = again(env, 0) if n.limit else Outcome("normal", NOTHING, NOTHING, env)
-        whole = seq([lambda _: core, lambda e: run(n.otherwise, e, rnd)], env)
+        whole = seq([lambda _: core, lambda e: run(n.otherwise, e, rnd, around)], env)
         return replace(whole, end="normal") if whole.end == "broke" else whole
 
-    def each(n: Each, env: Env, rnd: Round) -> Outcome:
+    def each(n: Each, env: Env, rnd: Round, around: Around) -> Outcome:
         items = value(n.over, env)
         if len(items) > n.limit:
-            return Outcome("failed", NOTHING, NOTHING, env, code="too-many")
-        outs = [run(n.body, {**env, n.item: x}, (*rnd, i)) for i, x in enumerate(items)]
-        code, trace, comp = par(outs)
-        if code:
-            return Outcome("failed", trace, NOTHING, env, code=code)
+            return Outcome("failed", NOTHING, NOTHING, env, "too-many", n.position)
+        outs = [run(n.body, {**env, n.item: x}, (*rnd, i), around) for i, x in enumerate(items)]
+        whole = par(outs, env)
+        if whole.end == "failed":
+            return whole
         got = [o.env[n.result] for o in outs]
-        return Outcome("normal", ("seq", [trace, fact(n.position, rnd, "ok", got)]), comp, {**env, n.out: got})
+        trace: Trace = ("seq", [whole.trace, fact(n.position, rnd, "ok", got)])
+        return replace(whole, trace=trace, env={**env, n.out: got})
 
-    def run(n: Node, env: Env, rnd: Round) -> Outcome:
+    def run(n: Node, env: Env, rnd: Round, around: Around) -> Outcome:
         match n:
             case Step():
                 return step(n, env, rnd)
             case Let():
                 return Outcome("normal", NOTHING, NOTHING, {**env, n.name: value(n.value, env)})
             case Seq():
-                return seq([lambda e, p=p: run(p, e, rnd) for p in n.parts], env)  # type: ignore[misc]
+                return seq([lambda e, p=p: run(p, e, rnd, around) for p in n.parts], env)  # type: ignore[misc]
             case Section():
-                return run(n.body, env, rnd)
+                return run(n.body, env, rnd, around)
+            case Deadline():
+                return run(n.body, env, rnd, around | {f"deadline@{n.position}"})
             case Par():
-                outs = [run(b, env, rnd) for b in n.branches]
-                code, trace, comp = par(outs)
-                if code:
-                    return Outcome("failed", trace, NOTHING, env, code=code)
-                got = [o.env[r] for o, r in zip(outs, n.results, strict=True)]
-                return Outcome("normal", trace, comp, {**env, n.out: got})
+                outs = [run(b, env, rnd, around) for b in n.branches]
+                whole = par(outs, env)
+                if whole.end == "failed":
+                    return whole
+                return replace(whole, env={**env, n.out: [o.env[r] for o, r in zip(outs, n.results, strict=True)]})
             case Choice():
                 taken = bool(value(n.condition, env))
-                o = run(n.then if taken else n.otherwise, env, rnd)
+                o = run(n.then if taken else n.otherwise, env, rnd, around)
                 decided = fact(n.position, rnd, f"chosen:{'then' if taken else 'else'}")
                 return replace(o, trace=("seq", [decided, o.trace])) if n.at is not None else o
             case Attempt():
-                o = run(n.body, env, rnd)
-                if o.end == "failed" and o.code != "cancelled" and (n.codes is None or o.code in n.codes):
-                    return Outcome("normal", o.trace, NOTHING, {**env, n.out: {"code": o.code}})
+                o = run(n.body, env, rnd, around)
+                name = o.code.partition("@")[0]
+                if o.end == "failed" and o.code not in around and (n.codes is None or name in n.codes):
+                    return Outcome("normal", o.trace, NOTHING, {**env, n.out: {"code": name}})
                 return replace(o, env={**o.env, n.out: None}) if o.end == "normal" else o
             case Loop():
-                return loop(n, env, rnd)
+                return loop(n, env, rnd, around)
             case Each():
-                return each(n, env, rnd)
+                return each(n, env, rnd, around)
+            case Wait() | Sleep() if (code := oracle.called_off(n.position, rnd)) is not None:
+                return Outcome("failed", fact(n.position, rnd, f"rejected:{code}"), NOTHING, env, code, n.position)
             case Wait():
                 when, said = oracle.event(n, rnd)
                 label, got = ("fired", None) if when == "late" else ("ok", said)
@@ -192,7 +224,7 @@ def interpret(tree: WorkflowTree, oracle: Oracle, input_: Any) -> Outcome:
             case Sleep():
                 return Outcome("normal", fact(n.position, rnd, "fired"), NOTHING, {**env, n.out: None})
             case Call():
-                o = run(n.body, {name: value(e, env) for name, e in n.arguments}, rnd)
+                o = run(n.body, {name: value(e, env) for name, e in n.arguments}, rnd, around)
                 if o.end == "failed":
                     return replace(o, env=env)
                 return replace(o, end="normal", env={**env, n.out: o.value if o.end == "return" else None})
@@ -203,10 +235,10 @@ def interpret(tree: WorkflowTree, oracle: Oracle, input_: Any) -> Outcome:
             case Continue():
                 return Outcome("continue", NOTHING, NOTHING, env)
             case Reject():
-                return Outcome("failed", NOTHING, NOTHING, env, code=n.code)
+                return Outcome("failed", NOTHING, NOTHING, env, n.code, n.position)
         raise TypeError(n)
 
-    return run(tree.body, {tree.input[0]: input_} if tree.input else {}, ())
+    return run(tree.body, {tree.input[0]: input_} if tree.input else {}, (), frozenset({"cancelled"}))
 
 
 def leaves(t: Trace) -> Iterator[tuple[Fact, Any]]:

@@ -14,6 +14,7 @@ from minuet.workflows.tree import (
     Call,
     Choice,
     Continue,
+    Deadline,
     Each,
     Expression,
     Let,
@@ -32,6 +33,7 @@ from minuet.workflows.tree import (
 )
 
 HERE = Place("made.py", 1, 1)
+DEADLINE_MS = 10**11  # passes only where somebody lets it
 
 
 class Maker:
@@ -228,7 +230,7 @@ class Maker:
                 otherwise=self.block(f"{position}x.else.", scope, depth - 2, loop=loop)[0],
             )
             return Seq(place=HERE, parts=(tried, on) if r.random() < 0.7 else (tried,)), scope
-        if k < 0.86:
+        if k < 0.85:
             self.kinds["Loop"] += 1
             index = self.name() if r.random() < 0.5 else None
             inner = [*scope, index] if index else scope
@@ -244,13 +246,16 @@ class Maker:
                 Loop(place=HERE, position=position, index=index, limit=r.randint(1, 4), body=body, otherwise=other),
                 scope,
             )
-        if k < 0.92:
+        if k < 0.91:
             made_each = self.each(position, scope, depth - 1)
             return made_each, scope
-        if k < 0.97:
+        if k < 0.95:
             made_call = self.call(position, scope, depth - 1)
             return made_call, [*scope, made_call.out]
         body, after = self.block(f"{position}.", scope, depth - 1, loop=loop)
+        if r.random() < 0.7:
+            self.kinds["Deadline"] += 1
+            return Deadline(place=HERE, position=position, duration=("lit", DEADLINE_MS), body=body), after
         self.kinds["Section"] += 1
         return Section(place=HERE, position=position, style="orchestration", by="desk", body=body), after
 

@@ -1,7 +1,8 @@
 """Performs a plan with the real engine, over rows held in a dictionary, in a random order.
 
 Answers come in any order, some twice, some after a technical failure; timers and events as the oracle says;
-and now and then everything in memory is forgotten and folded anew from the rows.
+and now and then everything in memory is forgotten and folded anew from the rows. A `Meddler` is a performer that
+also cancels, pauses, resumes and retries, and lets deadlines pass, at any moment.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import msgspec
 
 from minuet.engine import decide
 from minuet.engine.answer import Answer, Done, Failed, Rejected
-from minuet.engine.decide import Decided
+from minuet.engine.decided import Decided
 from minuet.engine.knowledge import COMPENSATION, Action, Knowledge
 from minuet.engine.port import StoredRun
 from minuet.engine.program import Program
 from minuet.engine.row import AttemptRow, FactRow, InboxRow, RunRow, TimerRow, WaitRow
 from minuet.ids import parse_round
 from minuet.plans.plan import load_plan
-from minuet.workflows.tree import Node, Step, Wait, WorkflowTree
+from minuet.workflows.tree import Deadline, Node, Step, Wait, WorkflowTree
 from tests.property.interpreter import Fact, Oracle, Round
 
 LONG_AGO = 1_000_000
@@ -155,12 +156,20 @@ class Performer:
     def run(self) -> None:
         """Go on until nothing is left to do."""
         while True:
+            self.meddle()
             if self.todo:
                 self.todo.pop(self.r.randrange(len(self.todo)))()
-            elif not self.pass_time():
+            elif not self.pass_time() and not self.wake():
                 break
             if self.r.random() < 0.03:
                 self.forget()
+
+    def meddle(self) -> None:
+        """Do something that nobody has foreseen; here nothing."""
+
+    def wake(self) -> bool:
+        """Let go on what stands still because of somebody; False if there is no such thing."""
+        return False
 
     def pass_time(self) -> bool:
         """Let a retry or a timer become due, whichever is first; timers first give up what hangs."""
@@ -170,13 +179,13 @@ class Performer:
                 self.now = max(self.now, action.next_at_ms)
                 self.take(decide.retry_due(self.k, action, self.now))
                 return True
-        if not self.k.timers:
+        if not self.k.timers or self.k.paused:
             return False
         (position, rnd, purpose), due = min(self.k.timers.items(), key=lambda t: (t[1], t[0]))
         self.now = max(self.now, due)
         self.take(decide.timer_due(self.k, position, rnd, purpose, self.now))
-        if (action := self.late.pop((position, rnd), None)) is not None and action.knowledge is self.k:
-            self.later(action, Done(b"1") if self.r.random() < 0.7 else Failed("too late"))
+        if (late := self.late.pop((position, rnd), None)) is not None and late.knowledge is self.k:
+            self.later(late, Done(b"1") if self.r.random() < 0.7 else Failed("too late"))
         return True
 
     def forget(self) -> None:
@@ -185,7 +194,7 @@ class Performer:
         self.todo.clear()
         self.late.clear()
         self.retries.clear()
-        self.k = self.take(decide.recall(self.program, self.rows.stored(), self.now))
+        self.k = self.take(decide.recall(self.program, self.rows.stored(), self.now, crashed=self.r.random() < 0.5))
         for w in self.rows.waits.values():
             self.arm(w)
 
@@ -196,7 +205,7 @@ class Performer:
         """
         found: dict[Fact, Any] = {}
         for f in self.rows.stored().facts:
-            if f.label in ("back", "gone") or f.label.startswith("failed:"):
+            if f.label in ("back", "gone") or f.label.startswith("failed:") or self.is_plumbing(f.position):
                 continue
             found[f.position, parse_round(f.round), f.label] = msgspec.json.decode(f.value) if f.value else None
         for position, rnd, label in list(found):
@@ -204,6 +213,38 @@ class Performer:
                 del found[position, rnd, "ok"]
                 assert found.pop((position, rnd, "compensated"), 0) is None, ("a late effect was left", position)
         return {f: None if f[2].startswith("rejected:") else v for f, v in found.items()}
+
+    def is_plumbing(self, position: str) -> bool:
+        """Say whether a fact is none of the trace: that somebody has cancelled, or that a deadline has passed."""
+        return position == decide.CANCEL or isinstance(self.nodes.get(position), Deadline)
+
+
+class Meddler(Performer):
+    """A performance that somebody meddles with."""
+
+    def meddle(self) -> None:
+        x, k = self.r.random(), self.k
+        if x < 0.04:
+            self.take(decide.cancel(k, self.now)[1])
+        elif x < 0.12:
+            deadlines = [t for t in k.timers if t[2] == "deadline"]
+            if deadlines:
+                position, rnd, purpose = self.r.choice(deadlines)
+                passed = decide.timer_due(k, position, rnd, purpose, k.timers[position, rnd, purpose])
+                assert (passed is None) == bool(k.paused)
+                self.take(passed)
+        elif x < 0.15:
+            self.take(decide.pause(k, self.now))
+        elif x < 0.20:
+            self.take(decide.resume(k, self.now))
+        elif x < 0.22 and not any(a.next_at_ms >= FAR for a in k.pending.values()):
+            self.take(decide.retry_now(k, None, self.now))
+
+    def wake(self) -> bool:
+        if not self.k.paused:
+            return False
+        self.take(decide.resume(self.k, self.now))
+        return True
 
 
 def _ignore(_: object) -> None:

@@ -63,9 +63,9 @@ def _run(k: Knowledge, d: Decided, rule: Rule, round_: Round, since_ms: int, now
     position = rule.position
     if (position, round_) in k.outcomes or (k.tombstones and (position, round_) in k.tombstones):
         return
-    if code := called_off(k, rule, round_):
+    if (code := called_off(k, rule, round_)) and (position + "!", round_) not in k.outcomes:
         record(k, d, position, round_, f"rejected:{code}", None, now_ms)
-        return
+        return  # an abandoned step has its verdict, and is run to its end so that it can be taken back
     action = Action(k, rule, round_, FORWARD, since_ms)
     k.pending[position, round_, FORWARD] = action
     if k.seq >= bound.FACTS_PER_RUN:

@@ -213,15 +213,12 @@ def _counted(k: Knowledge, block: int, outer: Round, found: list[Waiting]) -> st
     assert b.ended is not None
     elements = [(*outer, i) for i in range(n)]
     ended = sum(k.holds(b.ended, e) for e in elements)
-    codes = next((r.about["codes"] for r in k.program.rules if r.about.get("codes") and _is_end_of(r, block)), {})
+    ends = [r.about["codes"] for r in k.program.rules if r.kind == "mark" and r.about.get("block") == block]
+    codes: dict[str, int] = ends[0] if ends else {}
     rejected = sum(any(k.holds(c, e) for c in codes.values()) for e in elements)
     busy = {parse_round(w.round)[: len(outer) + 1] for w in found}
     running = len(busy.intersection(elements))
     return f"step {b.position} each: {ended - rejected} of {n} done, {running} running, {rejected} rejected"
-
-
-def _is_end_of(rule: Rule, block: int) -> bool:
-    return rule.kind == "mark" and rule.about.get("block") == block
 
 
 def _is(action: Action, w: Waiting) -> bool:

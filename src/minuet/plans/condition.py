@@ -126,9 +126,9 @@ def simplify(
 ) -> tuple[list[Condition], dict[int, int]]:
     """Drop what can never be true, nodes that only repeat another, and what nobody asks for.
 
-    `roots` are the nodes that somebody watches; `also` names, for nodes whose inputs are outside the
-    network (arms of a switch, facts of a rule), the nodes of which one must hold before. Gives the new nodes, in an order that depends on
-    the structure alone, and where each old node has gone (FALSE for what can never be true).
+    `roots` are the nodes that somebody watches; `also` names, for nodes whose inputs are outside the network (arms
+    of a switch, facts of a rule), the nodes of which one must hold before. Gives the new nodes, in an order that
+    depends on the structure alone, and where each old node has gone (FALSE for what can never be true).
     """
     possible = _possible(nodes, also)
     target = list(range(len(nodes)))
