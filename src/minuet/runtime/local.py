@@ -199,6 +199,8 @@ class LocalControl:
     def _described(self, stored: StoredRun, *, facts: bool) -> RunView:
         program = self._participant.programs.get(stored.run.digest)
         k = self._participant.runs.get(stored.run.run)
+        if k is not None and k.owners:
+            k = None  # it belongs to the store's thread right now: fold a second one from the rows
         return describe.stored(stored, program, k, self._participant.clock.now_ms(), facts=facts)
 
     async def find(self, key: str, workflow: str | None = None) -> RunView:
