@@ -253,12 +253,12 @@ async def test_after_ten_attempts_a_run_is_parked_and_goes_on_when_it_is_told_to
 
 async def test_an_event_that_comes_early_is_kept_and_one_that_comes_twice_is_recognised() -> None:
     async with opened([Desk()], [parcel_flow]) as (app, clock):
-        assert (await app.send(PickedUp("p-1", "mo"), id="e-1")).outcome == "accepted"
-        assert (await app.send(PickedUp("p-1", "mo"), id="e-1")).outcome == "duplicate"
+        assert (await app.send(PickedUp("p-1", "van 7"), id="e-1")).outcome == "accepted"
+        assert (await app.send(PickedUp("p-1", "van 7"), id="e-1")).outcome == "duplicate"
         run = await app.start(parcel_flow, "p-1")
         await until(lambda: _waits(run, "timer"))
         await clock.advance(timedelta(days=14))
-        assert await run.result(5) == "mo"
+        assert await run.result(5) == "van 7"
 
 
 async def test_a_wait_runs_out_at_its_time_and_not_before() -> None:
