@@ -106,7 +106,7 @@ class _Compiler:
     def __init__(self, tree: WorkflowTree, where: Placement) -> None:
         self.net, self.where = Network(), where
         self.values: list[Value] = []
-        self.value_ids: dict[tuple[Any, ...], int] = {}
+        self.value_ids: dict[tuple[str, Scope, str], int] = {}
         self.rules: list[Rule] = []
         self.switches: list[Switch] = []
         self.blocks: list[Block] = []
@@ -136,7 +136,7 @@ class _Compiler:
         return placement.owner(context.style, context.orchestrator, service)
 
     def value(self, kind: str, scope: Scope, *of: Any) -> int:
-        key = (kind, scope, of)
+        key = (kind, scope, repr(of))  # as text: 1, 1.0 and True are equal, and a default may be a list
         if (found := self.value_ids.get(key)) is None:
             found = self.value_ids[key] = len(self.values)
             self.values.append(Value(kind=kind, scope=scope, of=of))
