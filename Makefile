@@ -76,6 +76,10 @@ kills: .venv/.stamp  ## kill -9 of a real process under load, again and again
 shape: .venv/.stamp  ## print sizes, cycles of imports and the longest functions; fails on nothing
 	@$(PYTHON) scripts/shape.py $(ARGS)
 
+.PHONY: docs
+docs: .venv/.stamp  ## write the parts of the docs that are made from the code
+	@$(PYTHON) scripts/docs.py $(ARGS)
+
 .PHONY: lock
 lock:  ## new lock files; ARGS=--upgrade for the newest releases of everything
 	@$(FIND_PYTHON); $$found scripts/lock.py $(ARGS)
