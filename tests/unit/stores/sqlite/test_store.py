@@ -90,7 +90,7 @@ def test_a_failed_opening_leaves_nothing_locked(file: Path) -> None:
 
 def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
     async def main() -> None:
-        store = SqliteStore(tmp_path / "nowhere" / "store.db")
+        store = SqliteStore(tmp_path / "no" / "where" / "store.db")
         with pytest.raises(StoreError) as caught:
             await store.open(lambda _: None)
         assert caught.value.remedy
