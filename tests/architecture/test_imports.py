@@ -25,8 +25,8 @@ LIBRARIES: dict[str, list[str]] = {
     "pytest": ["testing/plugin.py"],
     "pytest_asyncio": ["testing/plugin.py"],
     "rich": ["tools/"],
-    "sqlite3": ["stores/sqlite/"],
-    "starlette": ["server/"],
+    "sqlite3": ["stores/sqlite/", "tools/doctor.py"],
+    "starlette": ["server/", "tools/app.py"],
     "uvicorn": ["server/", "tools/"],
     "uvloop": ["server/", "tools/"],
 }
