@@ -26,7 +26,7 @@ from minuet.engine.decided import (
     settle,
     tombstone,
 )
-from minuet.engine.evaluate import act, look_again
+from minuet.engine.evaluate import act
 from minuet.engine.knowledge import COMPENSATION, FORWARD, Action, Knowledge, Round
 from minuet.engine.port import StoredRun
 from minuet.engine.program import CANCEL, REQUESTED, Program
@@ -314,7 +314,11 @@ def terminate(k: Knowledge, now_ms: int) -> Decided:
 
 
 def retry_now(k: Knowledge, position: str | None, now_ms: int) -> Decided:
-    """Take up what is parked or waits (at one position, or anywhere), with its attempts counted anew."""
+    """Take up what is parked or waits (at one position, or anywhere), with its attempts counted anew.
+
+    Where an expression failed nothing is to be tried again: it has the same answer whenever it is asked. A release
+    that knows better finds it when it reads the run anew; else a person decides: `resolve`.
+    """
     d = Decided(k)
     for action in k.pending.values():
         if action.state in ("parked", "waiting") and position in (None, action.rule.position):
@@ -324,9 +328,6 @@ def retry_now(k: Knowledge, position: str | None, now_ms: int) -> Decided:
                 append(d.decision, "attempts", attempt_row(action, "running", now_ms))
             else:
                 retry.again(d, action, now_ms)
-    if any(position in (None, p) for p, _ in k.halted):
-        look_again(k, d, now_ms)
-    review(k, d)
     settle(k, d)
     return d
 
@@ -387,7 +388,6 @@ def _resolve_halted(k: Knowledge, position: str, round_: Round, kind: str, value
         act(k, d, now_ms)
     else:
         end(k, d, RunState.COMPLETED, value.decode(), now_ms)
-    review(k, d)
     settle(k, d)
     return d
 

@@ -109,7 +109,6 @@ def finish(k: Knowledge, d: Decided, action: Action) -> None:
     del k.pending[action.rule.position, action.round, action.direction]
     if action.stored:
         append(d.decision, "attempts_done", _key(action))
-        review(k, d)
 
 
 def interrupt(k: Knowledge, d: Decided, action: Action) -> None:
@@ -128,7 +127,6 @@ def tombstone(k: Knowledge, d: Decided, action: Action, now_ms: int) -> None:
     finish(k, d, action)
     k.tombstones.add((action.rule.position, action.round))
     append(d.decision, "attempts", attempt_row(action, "tombstone", now_ms))
-    review(k, d)
 
 
 def attempt_row(action: Action, state: str, now_ms: int) -> AttemptRow:
@@ -244,7 +242,7 @@ def settle(k: Knowledge, d: Decided) -> None:
 
     What is held or parked waits for a person. An abandoned step may still run when the run has ended.
     """
-    if k.halted and k.state != RunState.STUCK:
+    if k.halted or k.reason is not None:
         review(k, d)
     if k.state == RunState.COMPENSATING and k.program.has_attempt and not _goes_back(k):
         k.state = RunState.RUNNING  # what was compensated was an attempt's body

@@ -16,7 +16,7 @@ from minuet.engine.retry import park
 from minuet.engine.row import ENDED, RunState, Slot, WaitRow, slot_of
 from minuet.engine.verdict import called_off
 from minuet.ids import round_text
-from minuet.plans.rule import Rule, Switch
+from minuet.plans.rule import Rule
 from minuet.workflows.expression import ExpressionFailed, to_json_bytes
 from minuet.workflows.moment import instant_ms, span_ms
 
@@ -44,19 +44,6 @@ def act(k: Knowledge, d: Decided, now_ms: int, since: Sequence[int] = ()) -> Non
             _OTHERS[kind](k, d, rule, round_, now_ms)
         i += 1
     agenda.clear()
-
-
-def look_again(k: Knowledge, d: Decided, now_ms: int) -> None:
-    """Evaluate once more what could not go on: a release that knows better may find an answer."""
-    halted, k.halted = k.halted, {}
-    for (_, round_), (_, what) in halted.items():
-        if isinstance(what, Switch):
-            k.switch(k.program.switches.index(what), round_)
-        else:
-            k.agenda.append((k.program.rules.index(what), round_))
-            if what.kind == "fork":
-                k.fan(k.program.begins[what.about["block"]], round_)
-    act(k, d, now_ms)
 
 
 def _run(k: Knowledge, d: Decided, rule: Rule, round_: Round, since_ms: int, now_ms: int) -> None:
