@@ -190,6 +190,10 @@ class Store(Protocol):
         """Give the events of this type and key that nobody has taken, in order of arrival."""
         ...
 
+    async def keys_that_meet(self, event: str, key: str, limit: int) -> list[tuple[str, str]]:
+        """Give (event, key), ascending and above these, for which an event is kept and a wait is armed."""
+        ...
+
     async def find_event(self, source: str, message: str) -> InboxRow | None:
         """Find an event by its identity."""
         ...

@@ -1,7 +1,8 @@
 """Brings events from outside and waits together, by type and key; either may come first.
 
 Both are rows. Whoever adds one looks, once it is durable, whether the other is there; so whichever comes second
-finds the first. One key is looked at by one task at a time, oldest event to oldest wait, until one side is empty.
+finds the first. What had come together when the last process stopped, and was not looked at any more, is looked for at
+the start. One key is looked at by one task at a time, oldest event to oldest wait, until one side is empty.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class EventMatcher:
         self._again: set[tuple[str, str]] = set()
 
     def open(self) -> None:
-        """Begin to park what was kept too long."""
+        """Begin: bring together what is there already, and park what was kept too long."""
+        self._participant.spawn(self._catch_up())
         self._participant.spawn(self._expire())
 
     def look_at(self, event: str, key: str) -> None:
@@ -65,6 +67,23 @@ class EventMatcher:
             if await self._participant.event_came(wait, parse_round(wait.round), kept[0]):
                 return True
         return False
+
+    async def _catch_up(self) -> None:
+        """Look at each key for which both are stored, a page at a time."""
+        last = ("", "")
+        while True:
+            try:
+                found = await self._participant.store.keys_that_meet(*last, BATCH)
+            except StoreError:
+                await self._clock.sleep_ms(LOOK_AGAIN_MS)
+                continue
+            if not found:
+                return
+            for event, key in found:
+                self.look_at(event, key)
+            last = found[-1]
+            while len(self._busy) >= BATCH:
+                await self._clock.sleep_ms(LOOK_AGAIN_MS // 100)
 
     async def _expire(self) -> None:
         """Park events that nobody has waited for in their time: they are shown, and never dropped."""

@@ -334,6 +334,20 @@ class StoreSuite:
 
         _at_a_desk(store, test)
 
+    def test_keys_are_given_for_which_an_event_is_kept_and_a_wait_is_armed(self, store: MakeStore) -> None:
+        async def test(desk: Desk) -> None:
+            keys = ("k-1", "k-2", "k-3", "k-4")
+            waits = [wait_row(run, key) for run, key in enumerate((*keys, "k-2"), 1)]
+            kept = [inbox_row(f"m-{key}-{n}", key=key) for key in keys[1:] for n in range(2)]
+            taken = inbox_row("m-taken", key="k-1", state="taken", run=9, position="5", round="")
+            other = inbox_row("m-other", key="k-1", event="carrier.lost")
+            await desk.record(decision(1, runs=[run_row(1)], waits=waits, inbox=[*kept, taken, other]))
+            event = "carrier.picked-up"
+            assert await desk.store.keys_that_meet("", "", 2) == [(event, "k-2"), (event, "k-3")]
+            assert await desk.store.keys_that_meet(event, "k-3", 2) == [(event, "k-4")]
+
+        _at_a_desk(store, test)
+
     def test_events_are_kept_in_order_of_arrival_until_they_are_taken(self, store: MakeStore) -> None:
         async def test(desk: Desk) -> None:
             # the time says otherwise: clocks step back, arrival does not

@@ -121,6 +121,10 @@ class Reads:
         """Give events that nobody has taken, in order of arrival."""
         return self._all(InboxRow._make, "kept_events", event=event, key=key)
 
+    def keys_that_meet(self, event: str, key: str, limit: int) -> list[tuple[str, str]]:
+        """Give (event, key) for which an event is kept and a wait is armed."""
+        return self._all(tuple, "keys_that_meet", event=event, key=key, limit=limit)
+
     def find_event(self, source: str, message: str) -> InboxRow | None:
         """Find an event by its identity."""
         return self._first(InboxRow._make, "find_event", source=source, message=message)

@@ -92,6 +92,10 @@ class _ReadSide:
         """Give the events of this type and key that nobody has taken, in order of arrival."""
         return await self._read(Reads.kept_events, event, key)
 
+    async def keys_that_meet(self, event: str, key: str, limit: int) -> list[tuple[str, str]]:
+        """Give (event, key), ascending and above these, for which an event is kept and a wait is armed."""
+        return await self._read(Reads.keys_that_meet, event, key, limit)
+
     async def find_event(self, source: str, message: str) -> InboxRow | None:
         """Find an event by its identity."""
         return await self._read(Reads.find_event, source, message)

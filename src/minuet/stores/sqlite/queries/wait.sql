@@ -22,5 +22,18 @@ from minuet_wait
 where event = :event and key = :key
 order by since_ms, run, position, round;
 
+-- name: keys_that_meet
+select distinct event, key
+from minuet_wait
+where
+    (event, key) > (:event, :key)
+    and exists (
+        select 1
+        from minuet_inbox as kept
+        where kept.event = minuet_wait.event and kept.key = minuet_wait.key and kept.state = 'kept'
+    )
+order by event, key
+limit :limit;
+
 -- name: forget_waits
 delete from minuet_wait where run in (select value from json_each(:runs));
