@@ -44,7 +44,8 @@ async def test_what_had_come_together_when_the_process_died_is_found_at_the_star
     with sqlite3.connect(file) as connection:
         connection.executemany(
             "insert into minuet_inbox"
-            " (source, message, event, version, key, body, state, received_at_ms, expires_at_ms) values ('outside', ?, 'door.rung', 1, ?, ?, 'kept', 0, 9e15)",
+            " (source, message, event, version, key, body, state, received_at_ms, expires_at_ms)"
+            " values ('outside', ?, 'door.rung', 1, ?, ?, 'kept', 0, 9e15)",
             [(f"m-{n}", f"door {n}", f'{{"door": "door {n}"}}') for n in (0, 2)],
         )
     connection.close()
