@@ -240,7 +240,8 @@ def end(k: Knowledge, d: Decided, state: RunState, result: str | None, now_ms: i
 def settle(k: Knowledge, d: Decided) -> None:
     """Conclude a decision: say whether the run goes back, and whether it has something to do by itself.
 
-    What is held or parked waits for a person. An abandoned step may still run when the run has ended.
+    What is held or parked waits for a person. A step that was given up may still run, or have to be taken back,
+    when the run has ended.
     """
     if k.halted or k.reason is not None:
         review(k, d)
@@ -248,7 +249,7 @@ def settle(k: Knowledge, d: Decided) -> None:
         k.state = RunState.RUNNING  # what was compensated was an attempt's body
         change(k, d)
     busy = bool(k.pending) and any(a.state in ("running", "waiting") for a in k.pending.values())
-    load = 1 if busy else None if k.state in ENDED else 0
+    load = 1 if busy else None if k.state in ENDED and not k.pending else 0
     if load != k.load:
         k.load = load
         change(k, d)

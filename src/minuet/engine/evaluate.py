@@ -32,28 +32,26 @@ def act(k: Knowledge, d: Decided, now_ms: int, since: Sequence[int] = ()) -> Non
     while i < len(agenda):
         r, round_ = agenda[i]
         rule = rules[r]
+        at_ms = since[i] if i < len(since) else now_ms
         kind = rule.kind
         if kind == "run":
-            _run(k, d, rule, round_, since[i] if i < len(since) else now_ms, now_ms)
+            _run(k, d, rule, round_, at_ms)
         elif kind == "compensate":
-            compensate(k, d, rule, round_, since[i] if i < len(since) else now_ms)
-        elif kind == "end":
-            if k.state not in ENDED:
-                _ended(k, d, rule, now_ms)
+            compensate(k, d, rule, round_, at_ms)
         else:
-            _OTHERS[kind](k, d, rule, round_, now_ms)
+            _OTHERS[kind](k, d, rule, round_, at_ms)
         i += 1
     agenda.clear()
 
 
-def _run(k: Knowledge, d: Decided, rule: Rule, round_: Round, since_ms: int, now_ms: int) -> None:
+def _run(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -> None:
     position = rule.position
     if (position, round_) in k.outcomes or (k.tombstones and (position, round_) in k.tombstones):
         return
     if (code := called_off(k, rule, round_)) and (position + "!", round_) not in k.outcomes:
         record(k, d, position, round_, f"rejected:{code}", None, now_ms)
         return  # an abandoned step has its verdict, and is run to its end so that it can be taken back
-    action = Action(k, rule, round_, FORWARD, since_ms)
+    action = Action(k, rule, round_, FORWARD, now_ms)
     k.pending[position, round_, FORWARD] = action
     if k.seq >= bound.FACTS_PER_RUN:
         park(k, d, action, f"the run has {k.seq} facts, and no more than {bound.FACTS_PER_RUN} fit", now_ms)
@@ -63,12 +61,12 @@ def _run(k: Knowledge, d: Decided, rule: Rule, round_: Round, since_ms: int, now
         d.actions.append(action)
 
 
-def compensate(k: Knowledge, d: Decided, rule: Rule, round_: Round, since_ms: int) -> None:
+def compensate(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -> None:
     """Have a step taken back. A paused run goes on with that: half done is no place to rest."""
     position = rule.position
     if (position, round_, Slot.COMPENSATED) in k.marks or (position, round_, COMPENSATION) in k.pending:
         return
-    action = Action(k, rule, round_, COMPENSATION, since_ms)
+    action = Action(k, rule, round_, COMPENSATION, now_ms)
     k.pending[position, round_, COMPENSATION] = action
     d.actions.append(action)
     if k.state == RunState.RUNNING:
@@ -202,7 +200,9 @@ def _reject(k: Knowledge, _d: Decided, rule: Rule, round_: Round, _now_ms: int) 
     k.raised[rule.position, round_] = (rule.about["code"], rule.about["message"])
 
 
-def _ended(k: Knowledge, d: Decided, rule: Rule, now_ms: int) -> None:
+def _end(k: Knowledge, d: Decided, rule: Rule, _round: Round, now_ms: int) -> None:
+    if k.state in ENDED:
+        return
     code = rule.about["code"]
     if not code:
         try:
@@ -229,6 +229,7 @@ _OTHERS: dict[str, Callable[[Knowledge, Decided, Rule, Round, int], None]] = {
     "fork": _fork,
     "mark": _mark,
     "reject": _reject,
+    "end": _end,
 }
 
 

@@ -325,7 +325,8 @@ class Run:
         live = self.k
         folded = decide.recall(self.program, self.rows.stored(), self.now)
         d, k = folded.decision, folded.knowledge
-        assert not (d.facts or d.timers or d.waits or d.timers_done or d.waits_done or d.attempts_done), d
+        recorded = [d.facts, d.timers, d.waits, d.timers_done, d.waits_done, d.attempts_done]
+        assert not any(recorded), recorded
         if not live.paused:  # what a paused run was doing is held back until it is resumed
             assert not d.changes, d.changes
             assert (k.load, k.state) == (live.load, live.state)

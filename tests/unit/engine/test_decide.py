@@ -11,8 +11,8 @@ from minuet.errors import InvalidPayload, StoreDamaged
 from tests.unit.engine.made import (
     FAILS,
     NOW,
-    X,
     Run,
+    X,
     attempt,
     call,
     choice,
@@ -41,7 +41,7 @@ def test_steps_run_in_the_order_of_the_text_and_the_run_completes() -> None:
     assert run.running == ["2"]
     run.ok("2", value=7)
     assert run.facts == ["1 ok", "2 ok"]
-    assert (run.state, run.load, run.result) == ("completed", None, None)
+    assert (run.state, run.load, run.result) == ("completed", None, None)  # type: ignore[comparison-overlap]
 
 
 def test_a_rejection_takes_back_what_was_done_last_first() -> None:
