@@ -99,10 +99,10 @@ def _drawn(node: Body) -> Block:
             block.leaves = False
             return block
         case "Loop":
-            return _sequence(
-                [_frame(node, _drawn(node["body"]), leaves=True)]
-                + ([] if is_empty(node["otherwise"]) else [_drawn(node["otherwise"])])
-            )
+            rounds = _frame(node, _drawn(node["body"]), leaves=True)
+            if is_empty(node["otherwise"]):
+                return rounds
+            return _split(rounds, [_drawn(node["otherwise"]), _sequence([])], ("all rounds", "break"))
     return _frame(node, _drawn(node["body"]), leaves=node["node"] in ("Attempt", "Call"))
 
 
@@ -175,32 +175,38 @@ def _together(node: Body) -> Block:
 
 
 def _choice(node: Body) -> Block:
-    """Draw a diamond, and an arm to either side; an empty arm is a line."""
-    arms = [_drawn(node["then"]), _drawn(node["otherwise"])]
-    inner = _beside(arms)
-    text = _cut(label(node))
-    width = columns(f"{node['position']} {text}") * _LETTER + 5 * _PAD
-    height = _LINE + 2 * _PAD
-    left = max(0.0, width / 2 - inner.width / 2)
-    axis = left + inner.width / 2
-    whole = max(axis + width / 2, left + inner.width)
-    block = Block(width=whole, height=height + inner.height + 2 * _GAP, axis=axis)
-    block.leaves = any(arm.leaves for arm in arms)
+    """Draw a diamond, and an arm to either side."""
+    position, text = node["position"], label(node)
+    shown = f"{position} {_cut(text)}"
+    width, height = columns(shown) * _LETTER + 5 * _PAD, _LINE + 2 * _PAD
     half = height / 2
-    diamond = f"M{_n(axis - width / 2)} {_n(half)}l{_n(2 * _PAD)} {_n(-half)}h{_n(width - 4 * _PAD)}"
-    diamond += f"l{_n(2 * _PAD)} {_n(half)}l{_n(-2 * _PAD)} {_n(half)}h{_n(4 * _PAD - width)}z"
-    position = node["position"]
-    said = f'<text class="middle" x="{_n(axis)}" y="{_n(half + 4)}">{_text(f"{position} {text}")}</text>'
-    title = f"<title>{_text(f'{position} {label(node)}')}</title>"
-    block.put(0, 0, f'<g class="choice">{title}<path d="{diamond}"/>{said}</g>')
-    block.put(left, height + _GAP, inner)
-    x = left
-    for arm, word in zip(arms, ("yes", "no"), strict=True):
+    corner = 2 * _PAD
+    path = f"M0 {_n(half)}l{_n(corner)} {_n(-half)}h{_n(width - 2 * corner)}l{_n(corner)} {_n(half)}"
+    path += f"l{_n(-corner)} {_n(half)}h{_n(2 * corner - width)}z"
+    said = f'<text class="middle" x="{_n(width / 2)}" y="{_n(half + 4)}">{_text(shown)}</text>'
+    head = Block(width=width, height=height, axis=width / 2)
+    title = f"<title>{_text(f'{position} {text}')}</title>"
+    head.put(0, 0, f'<g class="choice">{title}<path d="{path}"/>{said}</g>')
+    return _split(head, [_drawn(node["then"]), _drawn(node["otherwise"])], ("yes", "no"))
+
+
+def _split(head: Block, arms: Sequence[Block], words: Sequence[str]) -> Block:
+    """Draw arms side by side below what they part at, and join those that leave; an empty arm is a line."""
+    inner = _beside(arms)
+    axis = max(head.axis, inner.axis)
+    width = axis + max(head.width - head.axis, inner.width - inner.axis)
+    below = head.height + _GAP
+    block = Block(width=width, height=below + inner.height + _GAP, axis=axis, leaves=any(arm.leaves for arm in arms))
+    block.put(axis - head.axis, 0, head)
+    block.put(axis - inner.axis, below, inner)
+    x = axis - inner.axis
+    for arm, word in zip(arms, words, strict=True):
         at = x + arm.axis
-        block.put(0, 0, _elbow(axis, height, at, height + _GAP, word, has_head=arm.height > 0))
+        block.put(0, 0, _elbow(axis, head.height, at, below, word, has_head=arm.height > 0))
         if arm.leaves:
-            block.put(0, 0, _join(at, height + _GAP + arm.height, axis, block.height))
+            block.put(0, 0, _join(at, below + arm.height, axis, block.height))
         x += arm.width + _BESIDE
+        block.width = max(block.width, at + 5 + columns(word) * _LETTER)
     return block
 
 

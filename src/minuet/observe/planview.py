@@ -237,8 +237,9 @@ class _Waited:
                 return f"{self._plan.switches[c.of[0]].position} {c.of[1]}"
         parts = []
         for source, edge in c.inputs:
-            if source not in seen and (part := self._of(source, c.kind, seen | {i})):
-                parts.append(f"{part} {_EDGES.get(edge, '')}".rstrip())
+            when = _EDGES.get(edge, "")
+            if source not in seen and (part := self._of(source, when or c.kind, seen | {i})):
+                parts.append(f"{part} {when}".rstrip())
         parts = list(dict.fromkeys(parts))
         if c.kind == "count":
             return f"all {parts[0]}" if parts else ""
