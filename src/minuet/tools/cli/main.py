@@ -21,7 +21,7 @@ from minuet.tools.cli.plan import plan
 from minuet.tools.cli.run import run
 from minuet.tools.cli.runs import runs, show, start
 from minuet.tools.cli.version import version
-from minuet.tools.output import Exit, exit_code, print_error, print_json, remark
+from minuet.tools.output import Exit, escaped, exit_code, print_error, print_json, remark
 
 if TYPE_CHECKING:
     from minuet.runtime.app import App
@@ -61,14 +61,13 @@ def main(argv: Sequence[str] | None = None, obj: App | None = None) -> NoReturn:
     try:
         code = cli.main(args=words, prog_name="minuet", standalone_mode=False, obj=obj)
         sys.stdout.flush()
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as error:
         remark("aborted")
-        code = Exit.FAILED
+        # 130 is what a shell expects of a program that was interrupted.
+        code = 130 if isinstance(error.__cause__, KeyboardInterrupt) else Exit.FAILED
     except click.ClickException as error:
         error.show(sys.stderr)
         code = Exit.USAGE
-    except KeyboardInterrupt:
-        code = 130  # what a shell expects of a program that was interrupted
     except BrokenPipeError:
         # Whoever read us has gone (`| head`); the interpreter must not complain at its end either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -90,7 +89,7 @@ def _unexpected(error: Exception, *, as_json: bool) -> None:
     if as_json:
         print_json({"error": {"code": "internal", "message": message, "remedy": remedy}})
     else:
-        remark(f"error: {message}\n-> {remedy}")
+        remark(f"error: {escaped(message)}\n-> {remedy}")
 
 
 def _debug() -> None:
