@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from minuet.contracts.codec import codec_for
-from minuet.workflows.body import Body
 from minuet.workflows.expression import (
     INTEGER_BITS_MAX,
     LIST_LENGTH_MAX,
@@ -35,12 +34,13 @@ from minuet.workflows.expression import (
     to_json_bytes,
     variables,
 )
-from minuet.workflows.pure import read_pure
+from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.pure.syntax import read_pure
+from minuet.workflows.reader.pure.typed import python_value
+from minuet.workflows.reader.pure.valuetype import type_of
+from minuet.workflows.reader.scope import Scope
+from minuet.workflows.reader.source import Source
 from minuet.workflows.refusal import Refusals
-from minuet.workflows.scope import Scope
-from minuet.workflows.source import Source
-from minuet.workflows.typed import python_value
-from minuet.workflows.valuetype import type_of
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from minuet.finding import Finding
-from minuet.workflows.scope import Bound, Partly, Scope, merge
+from minuet.workflows.reader.pure.valuetype import DECIMAL, INT, NULL, STR, OptionalType
+from minuet.workflows.reader.scope import Bound, Partly, Scope, merge
 from minuet.workflows.tree import Let
-from minuet.workflows.valuetype import DECIMAL, INT, NULL, STR, OptionalType
 
 from .conftest import around
 

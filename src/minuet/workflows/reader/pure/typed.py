@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minuet.workflows.expression import Expression
-from minuet.workflows.valuetype import UNKNOWN, TupleType, ValueType, conversion, unwrapped
+from minuet.workflows.reader.pure.valuetype import UNKNOWN, TupleType, ValueType, conversion, unwrapped
 
 
 @dataclass(frozen=True, slots=True)

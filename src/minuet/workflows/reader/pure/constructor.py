@@ -10,12 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
-from minuet.workflows import operation
-from minuet.workflows.body import Body, ReadPure
 from minuet.workflows.expression import Expression
-from minuet.workflows.refusal import did_you_mean, shown
-from minuet.workflows.typed import POISON, Typed
-from minuet.workflows.valuetype import (
+from minuet.workflows.reader.body import Body, ReadPure
+from minuet.workflows.reader.pure import operation
+from minuet.workflows.reader.pure.typed import POISON, Typed
+from minuet.workflows.reader.pure.valuetype import (
     DECIMAL,
     DURATION,
     INT,
@@ -28,6 +27,7 @@ from minuet.workflows.valuetype import (
     raw_of,
     type_of,
 )
+from minuet.workflows.refusal import did_you_mean, shown
 
 _SCALARS: Final = (
     Decimal,

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from minuet.contracts.action import ServiceSpec
+from minuet.workflows.reader.pure.typed import POISON, Typed
+from minuet.workflows.reader.scope import Scope
+from minuet.workflows.reader.source import Source
 from minuet.workflows.refusal import Refusals
-from minuet.workflows.scope import Scope
-from minuet.workflows.source import Source
 from minuet.workflows.tree import Place
-from minuet.workflows.typed import POISON, Typed
 
 
 @dataclass(slots=True)

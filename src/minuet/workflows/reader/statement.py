@@ -17,18 +17,35 @@ from minuet.contracts.action import Rejection, ServiceSpec
 from minuet.contracts.message import event_spec
 from minuet.errors import WorkflowRefused
 from minuet.finding import Finding
-from minuet.workflows import foreign, words
-from minuet.workflows.argument import bound_arguments, read_duration, read_owner, read_text
-from minuet.workflows.awaited import read_awaited
-from minuet.workflows.body import Body
-from minuet.workflows.call import is_promise
+from minuet.workflows import words
 from minuet.workflows.expression import variables
-from minuet.workflows.name import undefined
-from minuet.workflows.pure import read_condition, read_pure
+from minuet.workflows.reader import foreign
+from minuet.workflows.reader.argument import bound_arguments, read_duration, read_owner, read_text
+from minuet.workflows.reader.awaited import read_awaited
+from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.pure.call import is_promise
+from minuet.workflows.reader.pure.name import undefined
+from minuet.workflows.reader.pure.syntax import read_condition, read_pure
+from minuet.workflows.reader.pure.truth import known_attempts
+from minuet.workflows.reader.pure.typed import Typed, element_of_tuple
+from minuet.workflows.reader.pure.valuetype import (
+    INT,
+    NULL,
+    UNKNOWN,
+    AttemptType,
+    Opaque,
+    RejectedType,
+    TupleType,
+    Unknown,
+    ValueType,
+    describe,
+    type_of,
+    unwrapped,
+)
+from minuet.workflows.reader.scope import Scope, merge
+from minuet.workflows.reader.signature import Signature, read_signature, service_specs, shape_of
+from minuet.workflows.reader.source import MISSING, Source, file_label, source_of
 from minuet.workflows.refusal import EXPLANATIONS, Refusals, shown
-from minuet.workflows.scope import Scope, merge
-from minuet.workflows.signature import Signature, read_signature, service_specs, shape_of
-from minuet.workflows.source import MISSING, Source, file_label, source_of
 from minuet.workflows.tree import (
     Attempt,
     Break,
@@ -44,22 +61,6 @@ from minuet.workflows.tree import (
     Section,
     Seq,
     WorkflowTree,
-)
-from minuet.workflows.truth import known_attempts
-from minuet.workflows.typed import Typed, element_of_tuple
-from minuet.workflows.valuetype import (
-    INT,
-    NULL,
-    UNKNOWN,
-    AttemptType,
-    Opaque,
-    RejectedType,
-    TupleType,
-    Unknown,
-    ValueType,
-    describe,
-    type_of,
-    unwrapped,
 )
 
 _READINGS_MAX: Final = 5

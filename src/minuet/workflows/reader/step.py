@@ -11,13 +11,13 @@ from minuet.contracts.action import ActionSpec, RetryPolicy, ServiceSpec
 from minuet.contracts.duration import milliseconds, retry_policy
 from minuet.contracts.schema import shape_digest
 from minuet.errors import DeclarationError
-from minuet.workflows.argument import bound_arguments, constant_value, text_of
-from minuet.workflows.body import Body
 from minuet.workflows.expression import Expression, is_partial
-from minuet.workflows.pure import read_pure
+from minuet.workflows.reader.argument import bound_arguments, constant_value, text_of
+from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.pure.syntax import read_pure
+from minuet.workflows.reader.pure.valuetype import UNKNOWN, Opaque, OptionalType, Unknown, ValueType, describe, type_of
 from minuet.workflows.refusal import attribute_name, did_you_mean, shown
 from minuet.workflows.tree import Node, Seq, Step
-from minuet.workflows.valuetype import UNKNOWN, Opaque, OptionalType, Unknown, ValueType, describe, type_of
 
 _METHODS: Final = ("compensate", "keep", "retry", "timeout")
 

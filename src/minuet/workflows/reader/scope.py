@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from minuet.workflows.valuetype import AttemptType, Opaque, RejectedType, ValueType, join
+from minuet.workflows.reader.pure.valuetype import AttemptType, Opaque, RejectedType, ValueType, join
 
 
 @dataclass(frozen=True, slots=True)

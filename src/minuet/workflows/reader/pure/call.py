@@ -7,16 +7,16 @@ import builtins
 from typing import Any, Final
 
 from minuet.contracts.action import Rejection
-from minuet.workflows import foreign, operation, words
-from minuet.workflows.body import Body, ReadPure
-from minuet.workflows.constructor import construct, is_constructor
+from minuet.workflows import words
 from minuet.workflows.expression import FUNCTIONS, Expression
-from minuet.workflows.name import undefined
-from minuet.workflows.refusal import shown
-from minuet.workflows.source import MISSING
-from minuet.workflows.truth import truth
-from minuet.workflows.typed import POISON, Typed, python_value
-from minuet.workflows.valuetype import (
+from minuet.workflows.reader import foreign
+from minuet.workflows.reader.body import Body, ReadPure
+from minuet.workflows.reader.pure import operation
+from minuet.workflows.reader.pure.constructor import construct, is_constructor
+from minuet.workflows.reader.pure.name import undefined
+from minuet.workflows.reader.pure.truth import truth
+from minuet.workflows.reader.pure.typed import POISON, Typed, python_value
+from minuet.workflows.reader.pure.valuetype import (
     BOOL,
     ListType,
     MapType,
@@ -28,6 +28,8 @@ from minuet.workflows.valuetype import (
     join,
     unwrapped,
 )
+from minuet.workflows.reader.source import MISSING
+from minuet.workflows.refusal import shown
 
 _OVER_ELEMENTS: Final = (min, max, sum, sorted, any, all, list, tuple)
 _FUNCTIONS: Final = {getattr(builtins, name): name for name in FUNCTIONS}

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from minuet.workflows.expression import is_wide
-from minuet.workflows.valuetype import (
+from minuet.workflows.reader.pure.valuetype import (
     BOOL,
     DATE,
     DATETIME,

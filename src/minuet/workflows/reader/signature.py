@@ -9,9 +9,9 @@ from typing import Any
 from minuet.contracts.schema import shape_digest
 from minuet.contracts.service import Service, service_spec
 from minuet.errors import DeclarationError
+from minuet.workflows.reader.pure.valuetype import Opaque, type_of
+from minuet.workflows.reader.source import MISSING, Source
 from minuet.workflows.refusal import Refusals
-from minuet.workflows.source import MISSING, Source
-from minuet.workflows.valuetype import Opaque, type_of
 
 _SHAPE = "a workflow is an async def (input, *, service: Service…)"
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from minuet.contracts.duration import milliseconds
 from minuet.errors import DeclarationError
-from minuet.workflows.body import Body
 from minuet.workflows.expression import Expression, evaluate
-from minuet.workflows.pure import read_pure
+from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.pure.syntax import read_pure
+from minuet.workflows.reader.pure.typed import Typed, python_value
+from minuet.workflows.reader.pure.valuetype import DURATION, FLOAT, INT, Unknown, unwrapped
 from minuet.workflows.refusal import did_you_mean, shown
-from minuet.workflows.typed import Typed, python_value
-from minuet.workflows.valuetype import DURATION, FLOAT, INT, Unknown, unwrapped
 
 
 def bound_arguments(

@@ -9,15 +9,14 @@ import ast
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from minuet.workflows import operation
-from minuet.workflows.body import Body
-from minuet.workflows.call import read_call
 from minuet.workflows.expression import Expression
-from minuet.workflows.name import read_attribute, read_constant, read_name
-from minuet.workflows.refusal import shown
-from minuet.workflows.truth import known_attempts, truth
-from minuet.workflows.typed import POISON, Typed, element_of_tuple, python_value
-from minuet.workflows.valuetype import (
+from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.pure import operation
+from minuet.workflows.reader.pure.call import read_call
+from minuet.workflows.reader.pure.name import read_attribute, read_constant, read_name
+from minuet.workflows.reader.pure.truth import known_attempts, truth
+from minuet.workflows.reader.pure.typed import POISON, Typed, element_of_tuple, python_value
+from minuet.workflows.reader.pure.valuetype import (
     BOOL,
     INT,
     NULL,
@@ -35,6 +34,7 @@ from minuet.workflows.valuetype import (
     joined,
     unwrapped,
 )
+from minuet.workflows.refusal import shown
 
 T = TypeVar("T")
 

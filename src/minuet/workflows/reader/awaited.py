@@ -9,18 +9,15 @@ from typing import Any, Final
 
 from minuet.contracts.action import ServiceSpec
 from minuet.contracts.message import event_spec
-from minuet.workflows import operation, words
-from minuet.workflows.argument import bound_arguments, read_duration, read_owner
-from minuet.workflows.body import Body
-from minuet.workflows.call import is_promise, is_workflow, refused_call
+from minuet.workflows import words
 from minuet.workflows.expression import Expression
-from minuet.workflows.pure import read_pure
-from minuet.workflows.refusal import shown
-from minuet.workflows.source import MISSING, Definition
-from minuet.workflows.step import read_step
-from minuet.workflows.tree import Call, Each, Node, Par, Seq, Sleep, Wait
-from minuet.workflows.typed import Typed, python_value
-from minuet.workflows.valuetype import (
+from minuet.workflows.reader.argument import bound_arguments, read_duration, read_owner
+from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.pure import operation
+from minuet.workflows.reader.pure.call import is_promise, is_workflow, refused_call
+from minuet.workflows.reader.pure.syntax import read_pure
+from minuet.workflows.reader.pure.typed import Typed, python_value
+from minuet.workflows.reader.pure.valuetype import (
     DATETIME,
     INT,
     NULL,
@@ -35,6 +32,10 @@ from minuet.workflows.valuetype import (
     type_of,
     unwrapped,
 )
+from minuet.workflows.reader.source import MISSING, Definition
+from minuet.workflows.reader.step import read_step
+from minuet.workflows.refusal import shown
+from minuet.workflows.tree import Call, Each, Node, Par, Seq, Sleep, Wait
 
 Inline = Callable[[Body, Any, dict[str, ServiceSpec], str], tuple[Node, ValueType]]
 """Reads the body of another workflow: (caller, workflow, its services, prefix of its positions)."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 
 from minuet.contracts.action import Rejection
-from minuet.workflows.body import Body
 from minuet.workflows.expression import Expression
-from minuet.workflows.refusal import shown
-from minuet.workflows.scope import Bound
-from minuet.workflows.typed import Typed, python_value
-from minuet.workflows.valuetype import (
+from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.pure.typed import Typed, python_value
+from minuet.workflows.reader.pure.valuetype import (
     BOOL,
     STR,
     AttemptType,
@@ -21,6 +19,8 @@ from minuet.workflows.valuetype import (
     Scalar,
     unwrapped,
 )
+from minuet.workflows.reader.scope import Bound
+from minuet.workflows.refusal import shown
 
 
 def truth(body: Body, node: ast.expr, typed: Typed) -> Expression:

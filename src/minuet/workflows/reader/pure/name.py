@@ -7,13 +7,10 @@ import types
 from typing import Any
 
 from minuet.contracts.step import Action
-from minuet.workflows import foreign
-from minuet.workflows.body import Body, ReadPure
-from minuet.workflows.refusal import attribute_name, did_you_mean, shown
-from minuet.workflows.scope import Partly
-from minuet.workflows.source import MISSING
-from minuet.workflows.typed import POISON, Typed
-from minuet.workflows.valuetype import (
+from minuet.workflows.reader import foreign
+from minuet.workflows.reader.body import Body, ReadPure
+from minuet.workflows.reader.pure.typed import POISON, Typed
+from minuet.workflows.reader.pure.valuetype import (
     STR,
     AttemptType,
     EnumType,
@@ -28,6 +25,9 @@ from minuet.workflows.valuetype import (
     type_of_value,
     unwrapped,
 )
+from minuet.workflows.reader.scope import Partly
+from minuet.workflows.reader.source import MISSING
+from minuet.workflows.refusal import attribute_name, did_you_mean, shown
 
 
 def read_constant(body: Body, node: ast.expr, value: Any) -> Typed:

@@ -1,0 +1,1 @@
+"""WHAT A WORKFLOW MAY CALCULATE: Python's expressions become expressions of a plan, each with its type."""
