@@ -24,7 +24,7 @@ from minuet.workflows.moment import instant_ms, span_ms
 def act(k: Knowledge, d: Decided, now_ms: int, since: Sequence[int] = ()) -> None:
     """Fire the rules on the agenda; one that has its outcome already (when a run is recalled) does nothing.
 
-    `since` tells, at recall, when each of the first became true.
+    `since` tells, at recall, when each of the first became true: what they had decided then is recorded.
     """
     rules = k.program.rules
     agenda = k.agenda
@@ -35,7 +35,7 @@ def act(k: Knowledge, d: Decided, now_ms: int, since: Sequence[int] = ()) -> Non
         at_ms = since[i] if i < len(since) else now_ms
         kind = rule.kind
         if kind == "run":
-            _run(k, d, rule, round_, at_ms)
+            _run(k, d, rule, round_, at_ms, is_new=i >= len(since))
         elif kind == "compensate":
             compensate(k, d, rule, round_, at_ms)
         else:
@@ -44,13 +44,14 @@ def act(k: Knowledge, d: Decided, now_ms: int, since: Sequence[int] = ()) -> Non
     agenda.clear()
 
 
-def _run(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -> None:
+def _run(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int, *, is_new: bool) -> None:
+    """Have a step run. One that is not new was begun before whatever has called off others: its outcome is to come."""
     position = rule.position
     if (position, round_) in k.outcomes or (k.tombstones and (position, round_) in k.tombstones):
         return
-    if (code := called_off(k, rule, round_)) and (position + "!", round_) not in k.outcomes:
+    if is_new and (code := called_off(k, rule, round_)):
         record(k, d, position, round_, f"rejected:{code}", None, now_ms)
-        return  # an abandoned step has its verdict, and is run to its end so that it can be taken back
+        return
     action = Action(k, rule, round_, FORWARD, now_ms)
     k.pending[position, round_, FORWARD] = action
     if k.seq >= bound.FACTS_PER_RUN:
