@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_overloads
 
+import click
+
 import minuet
 from minuet import errors
 from minuet.engine import bound
@@ -26,6 +28,8 @@ from minuet.runtime.local import LocalControl
 from minuet.runtime.settings import TABLE, Settings
 from minuet.server.app import make_server
 from minuet.server.problem import CODES, STATUS
+from minuet.tools.cli.main import cli
+from minuet.tools.output import exit_code
 from minuet.workflows.refusal import EXPLANATIONS
 
 ROOT = Path(__file__).parent.parent
@@ -149,9 +153,10 @@ def _errors(_: str) -> str:
     for cls in _tree(errors.MinuetError):
         depth = len(cls.__mro__) - len(errors.MinuetError.__mro__)
         status = next(STATUS[kind] for kind in cls.__mro__ if kind in STATUS)
+        leaves = exit_code(cls.__new__(cls)).value
         public = f"`{cls.__name__}`" if hasattr(minuet, cls.__name__) else f"`minuet.errors.{cls.__name__}`"
-        rows.append(["— " * depth + public, f"`{cls.code}`", str(status), _first(cls)])
-    return _table(["class", "code", "HTTP", "meaning"], rows)
+        rows.append(["— " * depth + public, f"`{cls.code}`", str(status), str(leaves), _first(cls)])
+    return _table(["class", "code", "HTTP", "exit", "meaning"], rows)
 
 
 def _http_codes(_: str) -> str:
@@ -216,7 +221,7 @@ def _signature(function: Any) -> str:
             text.append("/")
         if p.kind is p.KEYWORD_ONLY and kind not in (p.KEYWORD_ONLY, p.VAR_POSITIONAL):
             text.append("*")
-        star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        star = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
         default = "" if p.default is p.empty else f" = {p.default!r}"
         text.append(f"{star}{p.name}: {_annotation(p.annotation)}{default}")
         kind = p.kind
@@ -347,10 +352,6 @@ def _routes(_: str) -> str:
 
 def _commands(_: str) -> str:
     """Give each command with its help, from the tree of click."""
-    import click
-
-    from minuet.tools.cli.main import cli
-
     parts: list[str] = []
 
     def walk(command: click.Command, path: list[str]) -> None:

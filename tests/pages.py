@@ -8,8 +8,9 @@
 | `text`, directly behind a `python` block | is what that block prints |
 | any other, or behind `<!-- not run: why -->` | is left alone |
 
-In expected output `…` stands for anything within a line, and a line that is only `…` for any lines. A page that says
-`<!-- begins with the files of OTHER.md -->` finds the files that the other page has written.
+In expected output `…` stands for anything within a line, and a line that is only `…` for any lines. In what a command
+prints, one run id is as good as another, and so are times, ages and digests; how wide a column is does not count. A page
+that says `<!-- begins with the files of OTHER.md -->` finds the files that the other page has written.
 """
 
 from __future__ import annotations
@@ -41,6 +42,15 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[a-z]*)\n(?P<text>.*?)^(?P=
 _NOT_RUN = re.compile(r"<!-- not run: .+? -->\s*\Z")
 _BEGINS = re.compile(r"<!-- begins with the files of (\S+) -->")
 _FILE = re.compile(r"# ([\w/]+\.py)\n")
+_VARYING = [
+    (re.compile(r"\b3[0-9A-HJKMNP-TV-Z]{12}\b"), "RUN"),
+    (re.compile(r"\b\d\d:\d\d:\d\d\.\d{3}\b"), "TIME"),
+    (re.compile(r"\b\d+ (ms|s|min)\b"), "AGE"),
+    (re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{16}\b"), "DIGEST"),
+    (re.compile(r"@[0-9a-f]{8}\b"), "@DIGEST"),
+    (re.compile(r"process \d+ on \S+"), "process PID on HOST"),
+    (re.compile(r"(?<=\S) {2,}"), "  "),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,6 @@ class PagePerformer:
         self.module = types.ModuleType("page")
         self.environ = {
             "MINUET_PORT": self.port,
-            "MINUET_API_URL": f"http://127.0.0.1:{self.port}",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONDONTWRITEBYTECODE": "1",  # a file of the same size, written in the same second, is another file
             "NO_COLOR": "1",
@@ -194,7 +203,7 @@ class PagePerformer:
                 for job in self._jobs:
                     if str(job.process.pid) in command:
                         job.process.wait(timeout=COMMAND_S)
-            _compare(expected, done.stdout.replace(self.port, PORT), command)
+            _compare(alike(expected), alike(done.stdout.replace(self.port, PORT)), command)
 
 
 @dataclass
@@ -227,12 +236,11 @@ class _Job:
         """Wait until what is expected has been printed."""
         until = time.monotonic() + APPEARS_S
         while True:
-            printed = "".join(self.lines).replace(port, PORT)
-            if fits(expected, printed):
+            if fits(alike(expected), alike("".join(self.lines).replace(port, PORT))):
                 return
             if time.monotonic() > until or self.process.poll() is not None:
                 self.reader.join(timeout=1)
-                _compare(expected, "".join(self.lines).replace(port, PORT), self.command)
+                _compare(alike(expected), alike("".join(self.lines).replace(port, PORT)), self.command)
                 return
             time.sleep(0.02)
 
@@ -270,6 +278,13 @@ def _compare(expected: str, printed: str, command: str = "") -> None:
     if not fits(expected, printed):
         what = f"$ {command}\n" if command else ""
         raise AssertionError(f"{what}the page says:\n{expected.rstrip()}\n\nit is:\n{printed.rstrip()}")
+
+
+def alike(output: str) -> str:
+    """Give a command's output with a placeholder for whatever differs from one time to the next."""
+    for pattern, placeholder in _VARYING:
+        output = pattern.sub(placeholder, output)
+    return output
 
 
 def fits(expected: str, printed: str) -> bool:
