@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tests.acceptance.kills import kill_often
 
-
 SEED = 20_260_101
 
 
