@@ -12,8 +12,8 @@ POPL 2005).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, assert_never
 
 from minuet.plans import placement
@@ -111,6 +111,7 @@ class _Compiler:
         self.switches: list[Switch] = []
         self.blocks: list[Block] = []
         self.cancellable = cancellable(tree.body)
+        self.has_partial = any(map(expression.is_partial, _bound(tree.body)))
         self.compiled = Compiled(
             network=self.net, values=self.values, rules=self.rules, switches=self.switches, blocks=self.blocks
         )
@@ -155,6 +156,20 @@ class _Compiler:
             ):
                 return int(v.of[0][i + 1][1])
         return self.value("expression", scope, expression.substitute(e, {name: ("var", v) for name, v in env.items()}))
+
+    def is_partial(self, v: int) -> bool:
+        """Say whether a value may fail to evaluate. What a loop hands on is not known yet: it may, if anything may."""
+        if not self.has_partial:
+            return self.values[v].kind == "expression" and expression.is_partial(self.values[v].of[0])
+        seen, todo = {v}, [v]
+        while todo:
+            value = self.values[todo.pop()]
+            if value.kind == "head" or (value.kind == "expression" and expression.is_partial(value.of[0])):
+                return True
+            below = [x for x in value.below if x not in seen]
+            seen.update(below)
+            todo += below
+        return False
 
     def rule(
         self,
@@ -311,9 +326,9 @@ class _Compiler:
             codes.append("timeout")
         if n.retry is not None and n.retry.then == "reject":
             codes.append("exhausted")
-        if n.partial and n.position in self.cancellable:
-            codes.append("invalid-value")
         arguments = [(name, self.expression(e, env, scope)) for name, e in n.arguments]
+        if n.position in self.cancellable and (n.partial or any(self.is_partial(v) for _, v in arguments)):
+            codes.append("invalid-value")
         about = {
             "service": n.service,
             "action": n.action,
@@ -390,7 +405,7 @@ class _Compiler:
     def choice(self, n: Choice, in_: int, comp: int, env: Env, context: Context) -> Ports:
         net, scope = self.net, context.scope
         guard = self.expression(n.condition, env, scope)
-        may_fail = n.position in self.cancellable and expression.is_partial(n.condition)
+        may_fail = n.position in self.cancellable and self.is_partial(guard)
         failed: dict[str, int] = {}
         if n.at is not None:  # a recorded decision: everybody else hears the verdict and needs no value
             self.rule("decide", n.position, in_, context, n.at, [("guard", guard)], may_reject=may_fail)
@@ -570,7 +585,7 @@ class _Compiler:
             case _:
                 assert_never(n)
         arguments = [(name, self.expression(e, env, scope)) for name, e in given.items() if e is not None]
-        if n.position in self.cancellable and any(expression.is_partial(e) for e in given.values() if e is not None):
+        if n.position in self.cancellable and any(self.is_partial(v) for _, v in arguments):
             codes.append("invalid-value")
         self.rule("wait" if isinstance(n, Wait) else "sleep", n.position, in_, context, n.by, arguments, **about)
         done = net.any(scope, [net.fact(n.position, label, scope) for label in labels])
@@ -580,7 +595,7 @@ class _Compiler:
 
     def deadline(self, n: Deadline, in_: int, comp: int, env: Env, context: Context) -> Ports:
         duration, failed = self.expression(n.duration, env, context.scope), dict[str, int]()
-        if expression.is_partial(n.duration):  # the block is entered once its duration has a value
+        if self.is_partial(duration):  # the block is entered once its duration has a value
             may_fail = n.position in self.cancellable
             value = self.value("expression", context.scope, ("list", ("var", duration)))
             [in_], failed = self.switch(n.position, value, ("known",), in_, context, may_fail=may_fail)
@@ -600,6 +615,21 @@ class _Compiler:
 
 def _listed(code: str, codes: tuple[str, ...] | None) -> bool:
     return codes is None or code.partition("@")[0] in codes
+
+
+def _bound(node: Any) -> Iterator[Expression]:
+    """Give the expressions to which variables are bound, anywhere inside."""
+    match node:
+        case Let() | Return():
+            yield node.value
+        case Call():
+            yield from (e for _, e in node.arguments)
+    if isinstance(node, Node):
+        for f in fields(node):
+            yield from _bound(getattr(node, f.name))
+    elif isinstance(node, tuple):
+        for x in node:
+            yield from _bound(x)
 
 
 def _assigned(node: Node) -> set[str]:

@@ -425,7 +425,7 @@ def test_only_short_printable_text_and_numbers_are_keys(key: Any) -> None:
 
 
 def test_an_argument_without_a_value_is_rejected_by_whoever_runs_the_step() -> None:
-    partial = step("2", arguments=(("a", FAILS),), partial=True)
+    partial = step("2", arguments=(("a", FAILS),))
     run = Run(step("1"), partial).ok("1").rejects("2", "invalid-value")
     assert run.running == ["-1"]
     after = Run(pivot("1"), partial).ok("1").rejects("2", "invalid-value")
