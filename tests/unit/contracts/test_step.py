@@ -17,7 +17,7 @@ class Orders(Service):
         """Open an order."""
         return order * times
 
-    @compensation(open)  # noqa: A003 - the action above
+    @compensation(open)
     async def cancel(self, order: str) -> None: ...
 
 

@@ -6,13 +6,16 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
+from minuet.contracts.action import Rejection
 from minuet.contracts.duration import milliseconds
 from minuet.errors import DeclarationError
 from minuet.workflows.expression import Expression, evaluate
 from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.pure.name import undefined
 from minuet.workflows.reader.pure.syntax import read_pure
 from minuet.workflows.reader.pure.typed import Typed, python_value
 from minuet.workflows.reader.pure.valuetype import DURATION, FLOAT, INT, Unknown, unwrapped
+from minuet.workflows.reader.source import MISSING
 from minuet.workflows.refusal import did_you_mean, shown
 
 
@@ -89,6 +92,26 @@ def read_text(body: Body, node: ast.expr | None) -> str | None:
         if isinstance(typed.type, Unknown):
             return None
     body.refuse("M004", node, f"by={shown(node)} names no orchestrator", 'write its name: by="desk"')
+    return None
+
+
+def read_rejection(body: Body, node: ast.expr, at: ast.expr, remedy: str) -> type[Rejection] | None:
+    """Read the name of a declared rejection; None after a finding, which stands at another expression around it."""
+    cls = body.source.resolve(node)
+    if isinstance(cls, type) and issubclass(cls, Rejection) and cls is not Rejection:
+        return cls
+    if isinstance(node, ast.Name) and cls is MISSING and node.id not in body.source.local_names:
+        undefined(body, node, node.id)
+    else:
+        body.refuse("M004", at, f"{shown(at)} is no declared rejection", remedy)
+    return None
+
+
+def known_count(typed: Typed) -> int | None:
+    """Give a number from 1 that is known when the workflow is read; None for anything else."""
+    match typed.expression:
+        case ("lit", int(number)) if typed.type == INT and number >= 1:
+            return number
     return None
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import ast
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from minuet.contracts.action import ServiceSpec
 from minuet.contracts.message import event_spec
 from minuet.workflows import words
 from minuet.workflows.expression import Expression
-from minuet.workflows.reader.argument import bound_arguments, read_duration, read_owner
+from minuet.workflows.reader.argument import bound_arguments, known_count, read_duration, read_owner
 from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.position import branch_of
 from minuet.workflows.reader.pure import operation
 from minuet.workflows.reader.pure.call import is_promise, is_workflow, refused_call
 from minuet.workflows.reader.pure.syntax import read_pure
 from minuet.workflows.reader.pure.typed import Typed, python_value
 from minuet.workflows.reader.pure.valuetype import (
     DATETIME,
-    INT,
     NULL,
     STR,
     UNKNOWN,
@@ -39,8 +39,6 @@ from minuet.workflows.tree import Call, Each, Node, Par, Seq, Sleep, Wait
 
 Inline = Callable[[Body, Any, dict[str, ServiceSpec], str], tuple[Node, ValueType]]
 """Reads the body of another workflow: (caller, workflow, its services, prefix of its positions)."""
-
-_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
 def read_awaited(
@@ -115,9 +113,7 @@ class _Awaited:
         branches: list[Node] = []
         kinds: list[ValueType] = []
         for number, (branch, name) in enumerate(zip(node.args, outs, strict=True)):
-            is_inner = position[-1:].isalpha()
-            branch_position = f"{position}{'.' if is_inner else ''}{branch_letter(number)}"
-            read, kind = self._branch(branch, branch_position, name)
+            read, kind = self._branch(branch, branch_of(position, number), name)
             branches.append(read)
             kinds.append(kind)
         par = Par(
@@ -197,17 +193,15 @@ class _Awaited:
         if node is None or (isinstance(node, ast.Constant) and node.value is None):
             return None
         typed = read_pure(self.body, node)
-        match typed.expression:
-            case ("lit", int(number)) if typed.type == INT and number >= 1:
-                return number
-        if not isinstance(typed.type, Unknown):
+        number = known_count(typed)
+        if number is None and not isinstance(typed.type, Unknown):
             self.body.refuse(
                 "M008",
                 node,
                 f"{what}={shown(node)} is no number that is known now",
                 "use a number, or a constant of the module",
             )
-        return None
+        return number
 
     # --- waits, timers -----------------------------------------------------------------------------------------------
 
@@ -343,11 +337,6 @@ class _Awaited:
                 "M017", node, f'"{name}" is defined below {own}, which is read before', f"move {name} up, above {own}"
             )
         return True
-
-
-def branch_letter(number: int) -> str:
-    """Name a branch of a `together`: `a` to `z`, then `z27`, `z28` and so on."""
-    return _LETTERS[number] if number < len(_LETTERS) else f"z{number + 1}"
 
 
 def _reaches(find: Callable[[str], Definition | None], node: Definition, goal: str, seen: set[str]) -> bool:

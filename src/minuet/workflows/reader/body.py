@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from minuet.contracts.action import ServiceSpec
 from minuet.workflows.reader.pure.typed import POISON, Typed
+from minuet.workflows.reader.pure.valuetype import ValueType
 from minuet.workflows.reader.scope import Scope
 from minuet.workflows.reader.source import Source
 from minuet.workflows.refusal import Refusals
@@ -49,6 +50,22 @@ class Body:
     def place(self, node: ast.AST) -> Place:
         """Give the place of a syntax node."""
         return self.source.place(node)
+
+    def bind(self, target: ast.expr, kind: ValueType) -> bool:
+        """Bind a name in the scope; False where it may not be bound."""
+        if not isinstance(target, ast.Name):
+            return False
+        if target.id in self.services:
+            self.refuse("M012", target, f'the service "{target.id}" is given another value', "take another name")
+            return False
+        self.scope.bind(target.id, kind)
+        return True
+
+    def bind_all(self, target: ast.AST, kind: ValueType) -> None:
+        """Bind every name in a target, each to a value of the same type."""
+        for name in ast.walk(target):
+            if isinstance(name, ast.Name):
+                self.bind(name, kind)
 
     def hidden(self) -> str:
         """Give a new name for a value that the text does not name."""
