@@ -9,8 +9,8 @@
 | any other, or behind `<!-- not run: why -->` | is left alone |
 
 In expected output `…` stands for anything within a line, and a line that is only `…` for any lines. In what a command
-prints, one run id is as good as another, and so are times, ages and digests; how wide a column is does not count. A page
-that says `<!-- begins with the files of OTHER.md -->` finds the files that the other page has written.
+prints, one run id is as good as another, and so are times, ages and digests; how wide a column is does not count.
+A page that says `<!-- begins with the files of OTHER.md -->` finds the files that the other page has written.
 """
 
 from __future__ import annotations

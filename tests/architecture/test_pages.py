@@ -1,4 +1,4 @@
-"""The pages are true to the code: generated parts are fresh, links lead somewhere, named tests exist, each file is shown."""
+"""The pages are true to the code: generated parts are fresh, links lead somewhere, what is named is there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ NAMED_FILE = re.compile(r"`((?:src|tests|benchmarks|examples|scripts|docs)/[\w./
 
 
 def test_generated_parts_are_what_the_code_says() -> None:
-    done = subprocess.run([sys.executable, ROOT / "scripts" / "docs.py", "--check"], capture_output=True, text=True)
+    command = [sys.executable, ROOT / "scripts" / "docs.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -47,7 +48,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_a_link_to_nowhere_would_be_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# One thing\n\n[here](#one-thing) [there](other.md)\n")
-    with pytest.raises(AssertionError, match="other.md"):
+    with pytest.raises(AssertionError, match="is not there"):
         test_links_lead_somewhere(page)
 
 
