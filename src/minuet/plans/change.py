@@ -17,7 +17,7 @@ from minuet.workflows import expression
 
 _INNER: Final = frozenset({"body", "otherwise", "then", "branches", "parts"})
 """Parts that have positions of their own, and are compared there."""
-_SILENT: Final = frozenset({"node", "position", "out", "results", "result", "input_shape", "result_shape"})
+_SILENT: Final = frozenset({"node", "position", "out", "results", "result", "input_shape", "result_shape", "partial"})
 _EXPRESSIONS: Final = frozenset({"condition", "over", "key", "timeout", "duration", "until", "value"})
 _NAMED: Final = frozenset({"Step", "Wait", "Call", "Reject"})
 _IDENTITY: Final = ("node", "service", "action", "event", "workflow", "code")

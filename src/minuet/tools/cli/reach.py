@@ -111,7 +111,8 @@ def settings_of(place: Place) -> Settings:
     if place.app is not None:
         return load_settings(flags=flags, app=place.app.given)
     settings = load_settings(flags=flags)
-    if settings.app is not None and settings.sources["store_url"] == "default" and place.url is None:
+    is_needed = (place.url or settings.api_url) is None and settings.sources["store_url"] == "default"
+    if is_needed and settings.app is not None:
         from minuet.tools.loading import load_app
 
         settings = load_settings(flags=flags, app=load_app(settings.app).given)
