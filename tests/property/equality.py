@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from minuet.engine.program import Program
 from minuet.engine.row import RunState
-from minuet.plans.plan import make_plan
+from minuet.plans.plan import load_plan, make_plan
 from minuet.plans.reach import cancellable, irrevocable
 from minuet.workflows.tree import Step, WorkflowTree
 from tests.property.interpreter import Fact, Oracle, Outcome, Recorded, assert_in_order, interpret, leaves
@@ -34,13 +35,13 @@ def check(seed: int, schedules: int = 2, depth: int = 3) -> Counter[str]:
     maker = Maker(seed)
     tree = maker.workflow(depth)
     oracle, input_ = Oracle(seed), seed % 13
-    raw = make_plan(tree).to_json()
+    program = Program(load_plan(make_plan(tree).to_json()))
     kinds = Counter(dict.fromkeys(maker.kinds, 1))
     for s in range(schedules):
-        performer = Performer(raw, tree, oracle, input_, seed * 31 + s)
+        performer = Performer(program, tree, oracle, input_, seed * 31 + s)
         performer.run()
         kinds += compare(performer, tree, interpret(tree, oracle, input_))
-    meddler = Meddler(raw, tree, oracle, input_, seed)
+    meddler = Meddler(program, tree, oracle, input_, seed)
     meddler.run()
     world = Recorded(seed, meddler.facts())
     assert_nothing_final_before(tree, meddler)

@@ -21,7 +21,6 @@ from minuet.engine.port import StoredRun
 from minuet.engine.program import Program
 from minuet.engine.row import AttemptRow, FactRow, InboxRow, RunRow, TimerRow, WaitRow
 from minuet.ids import parse_round
-from minuet.plans.plan import load_plan
 from minuet.workflows.tree import Deadline, Node, Step, Wait, WorkflowTree
 from tests.property.interpreter import Fact, Oracle, Round
 
@@ -86,10 +85,10 @@ class Rows:
 class Performer:
     """One performance of one plan."""
 
-    def __init__(self, plan_json: bytes, tree: WorkflowTree, oracle: Oracle, input_: int, seed: int) -> None:
+    def __init__(self, program: Program, tree: WorkflowTree, oracle: Oracle, input_: int, seed: int) -> None:
         self.r = random.Random(seed)
         self.oracle = oracle
-        self.program = Program(load_plan(plan_json))
+        self.program = program
         self.nodes = {n.position: n for n in _positions(tree.body)}
         self.rows = Rows()
         self.now = LONG_AGO

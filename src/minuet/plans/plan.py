@@ -10,22 +10,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
 from minuet.errors import PlanInvalid, WorkflowRefused
 from minuet.plans import placement
 from minuet.plans.compile import Compiled, compile_tree
-from minuet.plans.condition import EDGES, FALSE, Condition, simplify
+from minuet.plans.condition import FALSE, Condition, simplify
 from minuet.plans.placement import Placement
 from minuet.plans.reach import sections
 from minuet.plans.rule import Block, Rule, Switch, Value
+from minuet.plans.sound import Form, Unsound, verify
 from minuet.workflows import expression
 from minuet.workflows.tree import Node, Place, WorkflowTree
 
 FORMAT = 1
-_KINDS = frozenset({"false", "start", "fact", "arm", "and", "or", "count"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,12 +105,11 @@ def load_plan(raw: bytes | str) -> Plan:
         PlanInvalid: it is damaged, was altered (its digest does not fit), or is of another format.
     """
     try:
-        data = msgspec.json.decode(raw)
-        if data["format"] != FORMAT:
-            raise PlanInvalid(
-                f"the plan has format {data['format']}, this release reads {FORMAT}",
-                remedy="Install the release that wrote it",
+        if (found := msgspec.json.decode(raw, type=_Format)["format"]) != FORMAT:
+            raise _invalid(
+                f"the plan has format {found}, this release reads {FORMAT}", "Install the release that wrote it"
             )
+        data = _decode(raw)
         plan = Plan(
             workflow=data["workflow"],
             digest=data["digest"],
@@ -118,37 +117,44 @@ def load_plan(raw: bytes | str) -> Plan:
             result_shape=data["result_shape"],
             style=data["style"],
             sections=data["sections"],
-            conditions=[
-                Condition(k, tuple(s), _tuples(of), [(int(i), str(e)) for i, e in inputs])
-                for k, s, of, inputs in data["conditions"]
-            ],
+            conditions=[Condition(k, tuple(s), _tuples(of), inputs) for k, s, of, inputs in data["conditions"]],
             values=[
                 Value(kind=k, scope=tuple(s), of=(expression.from_json(of[0]),) if k == "expression" else _tuples(of))
                 for k, s, of in data["values"]
             ],
             rules=[
-                Rule(kind=k, position=p, when=w, scope=tuple(s), who=who, arguments=[(n, v) for n, v in a], about=about)
+                Rule(kind=k, position=p, when=w, scope=tuple(s), who=who, arguments=a, about=about)
                 for k, p, w, s, who, a, about in data["rules"]
             ],
             switches=[
-                Switch(position=p, trigger=t, scope=tuple(s), guard=g, arms=(a, b, c))
-                for p, t, s, g, (a, b, c) in data["switches"]
+                Switch(position=p, trigger=t, scope=tuple(s), guard=g, arms=arms)
+                for p, t, s, g, arms in data["switches"]
             ],
             blocks=[Block(**b) for b in data["blocks"]],
             body=data["body"],
-            places={p: (f, li, co) for p, (f, li, co) in data["places"].items()},
+            places=data["places"],
         )
-    except PlanInvalid:
-        raise
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as e:
-        raise PlanInvalid(f"the plan cannot be read: {e}", remedy="Restore it, or make it anew from its source") from e
-    if plan.digest != _digest(plan):
-        raise PlanInvalid(
-            f"plan {plan.name} was altered: its content has the digest {_digest(plan)[:8]}",
-            remedy="Restore it, or make it anew from its source",
-        )
-    _verify(plan)
+        digest = _digest(plan)
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as e:
+        raise _invalid(f"the plan cannot be read: {e}") from e
+    if plan.digest != digest:
+        raise _invalid(f"plan {plan.name} was altered: its content has the digest {digest}", digest=digest)
+    try:
+        verify(plan)
+    except Unsound as e:
+        raise _invalid(f"plan {plan.name} is not sound: {e}") from e
     return plan
+
+
+class _Format(TypedDict):
+    format: int
+
+
+_decode = msgspec.json.Decoder(Form).decode
+
+
+def _invalid(what: str, remedy: str = "Restore it, or make it anew from its source", **subject: Any) -> PlanInvalid:
+    return PlanInvalid(what, remedy=remedy, **subject)
 
 
 def _content(plan: Plan) -> dict[str, Any]:
@@ -307,25 +313,3 @@ class _Values:
                     of = (self.order[v.of[0]], self.order[v.of[1]])
             new.append(Value(kind=v.kind, scope=v.scope, of=of))
         return new
-
-
-def _verify(plan: Plan) -> None:
-    """Refuse a plan whose parts point to nowhere: it has the right digest, and still was never ours."""
-
-    def wrong(what: str) -> PlanInvalid:
-        return PlanInvalid(f"plan {plan.name} is not sound: {what}", remedy="Make it anew from its source")
-
-    n, m = len(plan.conditions), len(plan.values)
-    for c in plan.conditions:
-        if c.kind not in _KINDS or any(not 0 <= i < n or e not in EDGES for i, e in c.inputs):
-            raise wrong(f"condition {c.kind}")
-        if c.kind == "arm" and not 0 <= c.of[0] < len(plan.switches):
-            raise wrong("an arm without its switch")
-        if any(not 0 <= b < len(plan.blocks) for b in c.scope):
-            raise wrong("a condition in no block")
-    for r in plan.rules:
-        if not 0 <= r.when < n or any(not 0 <= v < m for _, v in r.arguments):
-            raise wrong(f"rule {r.kind} at {r.position}")
-    for s in plan.switches:
-        if not 0 <= s.trigger < n or not 0 <= s.guard < m or any(not 0 <= a < n for a in s.arms):
-            raise wrong(f"switch at {s.position}")

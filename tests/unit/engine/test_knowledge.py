@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from minuet.engine import decide, knowledge
-from minuet.engine.answer import Done
+from minuet.engine.answer import Done, Rejected
 from minuet.engine.knowledge import Knowledge
 from minuet.workflows.tree import Expression, Node
 from tests.unit.engine.made import (
@@ -188,7 +188,7 @@ def test_five_thousand_rounds_are_taken_back_last_first() -> None:
     k = d.knowledge
     for _ in range(1000):
         d = _next(k, d, Done(b"1"))
-    d = _next(k, d, decide.Rejected("no"))
+    d = _next(k, d, Rejected("no"))
     for i in range(999, -1, -1):
         ((action,),) = [d.actions]
         assert (action.direction, action.round) == ("compensation", (i,))
@@ -217,7 +217,7 @@ def test_what_one_run_that_waits_takes_of_the_memory_is_bounded() -> None:
     assert list(run.rows.waits) == [("5", "")]
     k = run.k
     shallow = sum(
-        sys.getsizeof(getattr(k, name)) for name in Knowledge.__slots__ if hasattr(k, name) and name not in ("program",)
+        sys.getsizeof(getattr(k, name)) for name in Knowledge.__slots__ if hasattr(k, name) and name != "program"
     )
     assert shallow < 12_000
 
