@@ -98,6 +98,8 @@ class Codec(Generic[T]):
         Raises:
             InvalidPayload: it is no value of the type; `path` says where.
         """
+        if type(value) is self.type and self.type in _PLAIN:
+            return self.encode(value)  # type: ignore[arg-type]
         return self.encode(self.decode(self.encode(value)))  # type: ignore[arg-type]
 
     def schema(self) -> dict[str, Any]:
@@ -289,5 +291,6 @@ def name_of(type_: Any) -> str:
     return type_.__qualname__ if isinstance(type_, type) and not hasattr(type_, "__origin__") else str(type_)
 
 
+_PLAIN = frozenset({str, int, float, bool, bytes})  # what is of one of these is what it says
 _KEPT = (datetime, Decimal)  # what is looked at as itself
 _ENCODER = msgspec.json.Encoder(enc_hook=_model_to_json, decimal_format="string")

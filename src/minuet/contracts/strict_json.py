@@ -49,6 +49,21 @@ def read_json(raw: bytes, *, max_bytes: int) -> bytes:
     return raw
 
 
+def check_limits(raw: bytes, *, max_bytes: int) -> None:
+    """Hold a document that our own codec has written to the limits of those from outside: it is no more readable.
+
+    Most are plainly within them, which is quick to see; only the others are read.
+
+    Raises:
+        InvalidPayload: as `read_json`.
+    """
+    if len(raw) > _SMALL_BYTES or raw.count(b"{") + raw.count(b"[") > DEPTH_MAX or b"\\u0000" in raw:
+        read_json(raw, max_bytes=max_bytes)
+
+
+_SMALL_BYTES = 32 * 1024  # too few for a string that is too long, and for too many keys
+
+
 def _constant(name: str) -> Any:
     raise _refusal("not-finite", f"the document has {name}, which is no JSON", "Leave it out, or send null")
 

@@ -132,7 +132,7 @@ class App(Verbs):
 
     async def run(self, flow: Workflow[A, Any, R], input: A, *, key: str | None = None) -> R:
         """Start a run and wait for its result; raises as `start` and `Run.result`."""
-        view = await self.control.perform(flow.name, encode_input(flow, input), key)
+        view = await self.control.perform(flow, encode_input(flow, input), key)
         return result_of(flow, view)
 
     def publish_address(self, url: str) -> None:

@@ -27,9 +27,10 @@ def is_settled(state: str) -> bool:
 def live(k: Knowledge) -> RunView:
     """Give what is told of a run in memory, without its facts."""
     plan = k.program.plan
+    run = run_text(k.run)
     return RunView(
-        run=run_text(k.run),
-        key=k.key if k.key is not None else run_text(k.run),
+        run=run,
+        key=k.key if k.key is not None else run,
         workflow=plan.workflow,
         digest=plan.digest,
         style=plan.style,

@@ -10,7 +10,7 @@ from typing import Any
 from minuet.contracts.codec import Codec, codec_for
 from minuet.contracts.message import event_spec
 from minuet.contracts.service import Service, service_spec
-from minuet.contracts.strict_json import read_json
+from minuet.contracts.strict_json import check_limits, read_json
 from minuet.engine import bound, decide
 from minuet.engine.answer import Answer, Done, Rejected
 from minuet.engine.decided import Decided
@@ -71,9 +71,7 @@ class LocalControl:
         if on_duplicate not in ("same", "refuse", "replace"):
             raise InvalidPayload(f"on_duplicate is {on_duplicate!r}", remedy="Give same, refuse or replace")
         if key is None:
-            run, done = await self._begin(workflow, None, raw, wait_for_room=wait_for_room)
-            await done
-            return self._fresh(run, workflow, None), True
+            return await self._started(workflow, None, raw, wait_for_room=wait_for_room), True
         _check_key(key)
         lock = self._starting.setdefault((workflow, key), asyncio.Lock())
         try:
@@ -83,9 +81,7 @@ class LocalControl:
                     row = await self._replaced(row)
                 if row is not None and not (again and row.state in ENDED):
                     return await self._same(row, raw, on_duplicate), False
-                run, done = await self._begin(workflow, key, raw, wait_for_room=wait_for_room)
-                await done
-                return self._fresh(run, workflow, key), True
+                return await self._started(workflow, key, raw, wait_for_room=wait_for_room), True
         finally:
             if not lock.locked() and self._starting.get((workflow, key)) is lock:
                 del self._starting[workflow, key]
@@ -104,11 +100,11 @@ class LocalControl:
         codec = codec_for(flow.input_type)
         return codec.encode(codec.decode(raw))
 
-    async def _begin(
-        self, workflow: str, key: str | None, raw: bytes | None, *, wait_for_room: bool
-    ) -> tuple[int, asyncio.Future[None]]:
+    async def _started(self, workflow: str, key: str | None, raw: bytes | None, *, wait_for_room: bool) -> RunView:
         await self._participant.room(wait=wait_for_room)
-        return self._participant.begin(self._current[workflow].digest, key, raw)
+        d = self._participant.begin(self._current[workflow].digest, key, raw)
+        await self._participant.acknowledge(d)
+        return describe.live(d.knowledge)
 
     async def _replaced(self, row: RunRow) -> RunRow | None:
         """Cancel an unfinished run, and wait until it has ended; None: its key is free."""
@@ -134,35 +130,23 @@ class LocalControl:
             )
         return await self.show(run_text(row.run), facts=False)
 
-    def _fresh(self, run: int, workflow: str, key: str | None) -> RunView:
-        k = self._participant.runs.get(run)
-        plan = self._current[workflow]
-        if k is not None:
-            return describe.live(k)
-        return RunView(
-            run=run_text(run),
-            key=key if key is not None else run_text(run),
-            workflow=workflow,
-            digest=plan.digest,
-            style=plan.style,
-            state=RunState.RUNNING,
-            paused=False,
-            dirty=False,
-            started_at_ms=self._participant.clock.now_ms(),
-            ended_at_ms=None,
-        )
+    async def perform(self, flow: Workflow[Any, Any, Any], input_: bytes | None, key: str | None = None) -> RunView:
+        """Start a run and wait until it has ended or is parked: one wait for both.
 
-    async def perform(self, workflow: str, input_: bytes | None, key: str | None = None) -> RunView:
-        """Start a run and wait until it has ended or is parked: one wait for both."""
-        if key is not None:
-            view, _ = await self.start(workflow, input_, key=key)
+        `input_` was written by the codec of the workflow's input: only its limits are still to be seen.
+        """
+        if key is not None or self._workflows.get(flow.name) is not flow:
+            view, _ = await self.start(flow.name, input_, key=key)
             return await self.wait(view.run, None)
-        run, _ = await self._begin(workflow, None, self._checked_input(workflow, input_), wait_for_room=True)
-        k = self._participant.runs[run]
+        flow.check_startable()
+        if input_ is not None:
+            check_limits(input_, max_bytes=bound.INPUT_BYTES)
+        await self._participant.room(wait=True)
+        k = self._participant.begin(self._current[flow.name].digest, None, input_).knowledge
         while not describe.is_settled(k.state) or k.uncommitted:
-            await self._participant.ended(run)
-            if not describe.is_settled(k.state) and self._participant.runs.get(run) is not k:
-                return await self.wait(run_text(run), None)  # it was folded anew, or set aside
+            await self._participant.ended(k.run)
+            if not describe.is_settled(k.state) and self._participant.runs.get(k.run) is not k:
+                return await self.wait(run_text(k.run), None)  # it was folded anew, or set aside
         return describe.live(k)
 
     async def wait(self, run: str, timeout_s: float | None) -> RunView:

@@ -81,7 +81,6 @@ class Participant:
         self.stopping = False
         self._deferred: dict[int, deque[Callable[[], None]]] = {}
         self._loading: dict[int, asyncio.Future[Knowledge | None]] = {}
-        self._started: dict[int, asyncio.Future[None]] = {}
         self._ends: dict[int, list[asyncio.Future[None]]] = {}
         self._acknowledged: dict[int, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -129,16 +128,13 @@ class Participant:
 
     # Runs
 
-    def begin(self, digest: str, key: str | None, input_: bytes | None) -> tuple[int, asyncio.Future[None]]:
-        """Begin a run (there must be room); the future is done once it is durable."""
+    def begin(self, digest: str, key: str | None, input_: bytes | None) -> Decided:
+        """Begin a run; there must be room. Acknowledge what it gives to know when it is durable."""
         now = self.clock.now_ms()
-        run = self.ids.next(now)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._started[run] = done
-        d = decide.begin(self.programs[digest], run, key, input_, now)
+        d = decide.begin(self.programs[digest], self.ids.next(now), key, input_, now)
         self.memory.keep(d.knowledge)
         self.submit(d)
-        return run, done
+        return d
 
     async def load(self, run: int) -> Knowledge | None:
         """Give a run's knowledge, folded from its rows if it is not in memory; None if there is no such run."""
@@ -225,7 +221,7 @@ class Participant:
             self.submit(d)
 
     def acknowledge(self, d: Decided) -> asyncio.Future[None]:
-        """Give a future that is done once this decision is durable; ask before it is submitted."""
+        """Give a future that is done once this decision is durable; ask at once, before the loop goes on."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if d.is_empty:
             done.set_result(None)
@@ -321,6 +317,7 @@ class Participant:
             if work is not None:
                 self._worked(work, decision, error)
             elif decision is not None and (d := decision.token) is not None:
+                decision.token = None  # else each would hold the other, until the garbage collector comes
                 if isinstance(d, asyncio.Future):
                     if not d.done():
                         d.set_result(None) if error is None else d.set_exception(error)
@@ -369,10 +366,6 @@ class Participant:
             self.matcher.look_at(kept.event, kept.key)
         if self._acknowledged and (done := self._acknowledged.pop(id(d), None)) is not None and not done.done():
             done.set_result(None)
-        if run in self._started:
-            started = self._started.pop(run)
-            if not started.done():
-                started.set_result(None)
         if k.state != RunState.RUNNING:
             self._wake_waiters(run)
         if k.load != 1 and not k.uncommitted and not k.owners:
@@ -396,17 +389,13 @@ class Participant:
     # What was not recorded
 
     def _not_recorded(self, d: Decided, error: Exception) -> None:
-        run = d.knowledge.run
-        if (started := self._started.pop(run, None)) is not None:
-            self.memory.drop(d.knowledge)
-            self._wake_waiters(run, error)
-            if not started.done():
-                started.set_exception(error)
-                started.exception()  # whoever performs a run asks for its end only
-            return
         if (done := self._acknowledged.pop(id(d), None)) is not None and not done.done():
             done.set_exception(error)
-        self._failed(d.knowledge, error)
+        if d.decision.runs:  # it has not even begun
+            self.memory.drop(d.knowledge)
+            self._wake_waiters(d.knowledge.run, error)
+        else:
+            self._failed(d.knowledge, error)
 
     def _failed(self, k: Knowledge, error: Exception) -> None:
         """Forget what is in memory about a run: what is true is what is stored. Then fold it anew, or set it aside."""

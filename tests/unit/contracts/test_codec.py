@@ -281,3 +281,13 @@ def test_a_tagged_union_is_told_by_its_tag() -> None:
 
     for value in (Card(2**60), Cash("9223372036854775807")):
         assert decoded(encoded(value, Card | Cash), Card | Cash) == value
+
+
+def test_what_is_exactly_of_a_plain_type_is_written_at_once_and_still_checked() -> None:
+    assert codec_for(str).encode_checked("é") == '"é"'.encode()
+    with pytest.raises(InvalidPayload):
+        codec_for(str).encode_checked("\ud800")
+    with pytest.raises(InvalidPayload):
+        codec_for(float).encode_checked(float("nan"))
+    with pytest.raises(InvalidPayload):
+        codec_for(int).encode_checked(True)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from minuet.contracts.strict_json import read_json
+from minuet.contracts.strict_json import check_limits, read_json
 from minuet.errors import InvalidPayload
 
 
@@ -82,3 +82,22 @@ def test_half_of_a_surrogate_pair_is_refused(raw: bytes) -> None:
 
 def test_what_is_too_large_is_refused_before_it_is_read() -> None:
     assert refusal(b"x" * 11, max_bytes=10) == ("too-large", "$")
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b'"' + b"x" * 40_000 + b'"', "too-large"),
+        (b"[" * 65 + b"]" * 65, "too-deep"),
+        (rb'["\u0000"]', "null-character"),
+    ],
+)
+def test_what_our_codec_wrote_is_held_to_the_same_limits(raw: bytes, reason: str) -> None:
+    with pytest.raises(InvalidPayload) as refused:
+        check_limits(raw, max_bytes=35_000)
+    assert refused.value.subject["reason"] == reason
+
+
+@pytest.mark.parametrize("raw", [b"null", b'{"a":[1,2.5,"x"]}', b"[" * 64 + b"]" * 64, b'"' + b"x" * 34_000 + b'"'])
+def test_what_is_within_the_limits_passes(raw: bytes) -> None:
+    check_limits(raw, max_bytes=35_000)
