@@ -18,7 +18,7 @@ class Entry:
 
     It is given `folder` (empty, its own), `shared` (the same for all of a work: what is dear to make is kept there),
     `size`, and `options`; it answers with figures. `what` tells variants of one work apart. `sizes` are two or more:
-    what costs more with size shows it; `quick` are those of a smoke run.
+    what costs more with size shows it; `quick` are those of a smoke run, whose options `quick_options` change.
     """
 
     system: str
@@ -28,6 +28,7 @@ class Entry:
     sizes: tuple[int, ...]
     quick: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    quick_options: Mapping[str, Any] = field(default_factory=dict)
     timeout_s: float = 600
 
 

@@ -60,15 +60,16 @@ def measure(work: Work, *, rounds: int, quick: bool, parent: Path | None, say: C
                 about = f"{entry.system}, {entry.what}, {size:,}".replace(", ,", ",")
                 say(f"{work.name} {about} · round {number + 1} of {rounds}, {i + 1} of {len(turns)}")
                 with tempfile.TemporaryDirectory(prefix="minuet-bench-", dir=parent) as folder:
-                    found[i].append(_measured(entry, size, Path(folder), Path(shared)))
+                    found[i].append(_measured(entry, size, Path(folder), Path(shared), quick=quick))
     return [
         Result(work=work.name, entry=e, size=s, sizes=e.quick if quick else e.sizes, rounds=tuple(figures))
         for (e, s), figures in zip(turns, found, strict=True)
     ]
 
 
-def _measured(entry: Entry, size: int, folder: Path, shared: Path) -> Figures:
-    arguments = {"folder": str(folder), "shared": str(shared), "size": size, **entry.options}
+def _measured(entry: Entry, size: int, folder: Path, shared: Path, *, quick: bool) -> Figures:
+    options = {**entry.options, **entry.quick_options} if quick else entry.options
+    arguments = {"folder": str(folder), "shared": str(shared), "size": size, **options}
     command = [sys.executable, "-m", "benchmarks.one", entry.program, json.dumps(arguments)]
     done = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=entry.timeout_s

@@ -80,16 +80,21 @@ def percentiles(seconds: Sequence[float]) -> Figures:
     }
 
 
-def syncs_ms(folder: Path, count: int) -> list[float]:
-    """Measure the disk: write a frame of a log over what is there and sync it, `count` times; ms each."""
+def syncs_ms(folder: Path, count: int, *, grows: bool = True) -> list[float]:
+    """Measure the disk: write a frame of a log and sync it, `count` times; ms each.
+
+    A log `grows`, unless its file has its length before (as ours has): then the frame is written over what is there,
+    and a file system has less to record.
+    """
     file = folder / "sync.bin"
     frame = os.urandom(LOG_FRAME_BYTES)
     found = []
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
     sync = getattr(os, "fdatasync", os.fsync)
     try:
-        os.pwrite(descriptor, bytes(LOG_FRAME_BYTES * count), 0)
-        os.fsync(descriptor)
+        if not grows:
+            os.pwrite(descriptor, bytes(LOG_FRAME_BYTES * count), 0)
+            os.fsync(descriptor)
         for i in range(count):
             began = time.perf_counter()
             os.pwrite(descriptor, frame, i * LOG_FRAME_BYTES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 from benchmarks.contest import Bar, Entry, Figures, Work, ratio
@@ -14,9 +15,9 @@ ROWS_A_STATEMENT = 128
 BATCHES = (1, 10, 100, 1_000)
 
 
-def syncs(folder: Path, shared: Path, size: int) -> Figures:
+def syncs(folder: Path, shared: Path, size: int, *, grows: bool) -> Figures:
     """Sync `size` frames of a log, each by itself."""
-    taken = syncs_ms(folder, size)
+    taken = syncs_ms(folder, size, grows=grows)
     return {"per_s": len(taken) / sum(taken) * 1000, **percentiles([ms / 1000 for ms in taken])}
 
 
@@ -30,8 +31,8 @@ def rows(folder: Path, shared: Path, size: int, *, seconds: float = 1.0) -> Figu
     texts = {n: "insert into rows (value) values " + ", ".join(["(?)"] * n) for n in _parts(size)}
     commits = 0
     with Meter() as meter:
-        began_s = _now_s()
-        while _now_s() - began_s < seconds:
+        began_s = time.perf_counter()
+        while time.perf_counter() - began_s < seconds:
             connection.execute("begin immediate")
             for n in _parts(size):
                 connection.execute(texts[n], [value] * n)
@@ -47,12 +48,6 @@ def _parts(size: int) -> list[int]:
     )
 
 
-def _now_s() -> float:
-    import time
-
-    return time.perf_counter()
-
-
 WORK = Work(
     name="W8",
     title="limit: syncs a second; rows a second by the size of a commit",
@@ -60,10 +55,20 @@ WORK = Work(
         Entry(
             system="machine",
             what="syncs of the disk",
-            durability="fdatasync of one frame of a log",
+            durability="fdatasync of a frame of a log that grows",
             program=f"{__name__}:syncs",
             sizes=(1_000, 4_000),
             quick=(10, 20),
+            options={"grows": True},
+        ),
+        Entry(
+            system="machine",
+            what="syncs of a file of its length",
+            durability="fdatasync of a frame that is written over another",
+            program=f"{__name__}:syncs",
+            sizes=(1_000, 4_000),
+            quick=(10, 20),
+            options={"grows": False},
         ),
         Entry(
             system="machine",
@@ -72,6 +77,7 @@ WORK = Work(
             program=f"{__name__}:rows",
             sizes=BATCHES,
             quick=(1, 10),
+            quick_options={"seconds": 0.05},
         ),
     ),
     bars=(

@@ -214,6 +214,7 @@ def work(*, large: bool = False) -> Work:
                 program=f"{__name__}:beside_ended",
                 sizes=(0, *millions),
                 quick=(0, 1_000),
+                quick_options={"runs": 50},
                 timeout_s=3_600,
             ),
             Entry(
