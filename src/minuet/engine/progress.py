@@ -88,7 +88,9 @@ def describe(plan: Plan, position: str, label: str) -> tuple[str, str]:
         if (word := _WORDS.get(r.kind)) is not None:
             return (f"{word} {r.about['event']}" if r.kind == "wait" else word), r.who
     home = next((r.who for r in plan.rules if r.kind == "end"), "")
-    return position.removeprefix("$"), home
+    if any(s.position == position for s in plan.switches):
+        return "choice", home
+    return ("rejection" if rules else position.removeprefix("$")), home
 
 
 _WORDS = {
@@ -98,7 +100,6 @@ _WORDS = {
     "deadline": "deadline",
     "fork": "each",
     "mark": "each",
-    "reject": "rejection",
 }
 
 
