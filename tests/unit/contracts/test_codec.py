@@ -233,6 +233,20 @@ def test_a_checked_value_is_of_its_type_and_has_nothing_else() -> None:
             codec.encode_checked(wrong)
 
 
+@pytest.mark.parametrize(
+    ("type_", "value", "raw"),
+    [
+        (float, 1, b"1.0"),
+        (Decimal, 1.5, b'"1.5"'),
+        (int, 10**20, b'"100000000000000000000"'),
+        (tuple[Line, ...], [{"sku": "a", "quantity": 1, "secret": "x"}], b'[{"sku":"a","quantity":1}]'),
+        (Note, {"text": "null 1234567890123456"}, b'{"text":"null 1234567890123456","at":null}'),
+    ],
+)
+def test_a_checked_value_has_the_form_of_its_type(type_: Any, value: Any, raw: bytes) -> None:
+    assert codec_for(type_).encode_checked(value) == raw
+
+
 def test_a_model_is_found_anywhere_inside_a_type() -> None:
     @dataclass
     class House:
