@@ -355,7 +355,13 @@ def _commands(_: str) -> str:
     parts: list[str] = []
 
     def walk(command: click.Command, path: list[str]) -> None:
-        context = click.Context(command, info_name=" ".join(path), max_content_width=100, terminal_width=100)
+        context = click.Context(
+            command,
+            info_name=" ".join(path),
+            max_content_width=100,
+            terminal_width=100,
+            help_option_names=["-h", "--help"],
+        )
         if len(path) > 1 and not command.hidden:
             parts.append(f"### `{' '.join(path)}`\n\n```text\n{command.get_help(context).rstrip()}\n```")
         if isinstance(command, click.Group):

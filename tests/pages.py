@@ -47,7 +47,7 @@ _VARYING = [
     (re.compile(r"\b\d\d:\d\d:\d\d\.\d{3}\b"), "TIME"),
     (re.compile(r"\b\d+ (ms|s|min)\b"), "AGE"),
     (re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{16}\b"), "DIGEST"),
-    (re.compile(r"@[0-9a-f]{8}\b"), "@DIGEST"),
+    (re.compile(r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8}\b"), "DIGEST"),
     (re.compile(r"process \d+ on \S+"), "process PID on HOST"),
     (re.compile(r"(?<=\S) {2,}"), "  "),
 ]
