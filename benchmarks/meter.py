@@ -80,30 +80,39 @@ def percentiles(seconds: Sequence[float]) -> Figures:
     }
 
 
-def syncs_ms(folder: Path, count: int, *, grows: bool = True) -> list[float]:
-    """Measure the disk: write a frame of a log and sync it, `count` times; ms each.
+class Disk:
+    """Measures the disk: writes a frame of a log and syncs it, `count` times at most.
 
     A log `grows`, unless its file has its length before (as ours has): then the frame is written over what is there,
     and a file system has less to record.
     """
-    file = folder / "sync.bin"
-    frame = os.urandom(LOG_FRAME_BYTES)
-    found = []
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
-    sync = getattr(os, "fdatasync", os.fsync)
-    try:
+
+    def __init__(self, folder: Path, count: int, *, grows: bool = True) -> None:
+        self._file = folder / f"disk-{'grows' if grows else 'has-its-length'}.bin"
+        self._frame = os.urandom(LOG_FRAME_BYTES)
+        self._sync = getattr(os, "fdatasync", os.fsync)
+        self.taken_s: list[float] = []
+        self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT)
         if not grows:
-            os.pwrite(descriptor, bytes(LOG_FRAME_BYTES * count), 0)
-            os.fsync(descriptor)
-        for i in range(count):
-            began = time.perf_counter()
-            os.pwrite(descriptor, frame, i * LOG_FRAME_BYTES)
-            sync(descriptor)
-            found.append((time.perf_counter() - began) * 1000)
-    finally:
-        os.close(descriptor)
-        file.unlink()
-    return found
+            os.pwrite(self._descriptor, bytes(LOG_FRAME_BYTES * count), 0)
+            os.fsync(self._descriptor)
+
+    def sync(self) -> None:
+        """Write and sync once."""
+        began_s = time.perf_counter()
+        os.pwrite(self._descriptor, self._frame, len(self.taken_s) * LOG_FRAME_BYTES)
+        self._sync(self._descriptor)
+        self.taken_s.append(time.perf_counter() - began_s)
+
+    @property
+    def median_ms(self) -> float:
+        """Give the median of a sync, in milliseconds."""
+        return statistics.median(self.taken_s) * 1000
+
+    def close(self) -> None:
+        """Remove the file."""
+        os.close(self._descriptor)
+        self._file.unlink()
 
 
 async def in_closed_loop(count: int, at_once: int, perform: Callable[[int], Awaitable[object]]) -> None:

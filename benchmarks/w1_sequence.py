@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contest import SYNCED, Bar, Entry, Figure, Figures, Work, ratio
-from benchmarks.meter import Meter, in_closed_loop, percentiles, syncs_ms
+from benchmarks.meter import Disk, Meter, in_closed_loop, peak_mb, percentiles
 from benchmarks.peer.entries import SYSTEMS, peers
 from benchmarks.program import open_app
 from minuet import Service, Transaction, action, injected, workflow
@@ -96,34 +94,35 @@ async def perform_at_once(store: Path, size: int, *, in_books: bool = False) -> 
 
 
 def one_at_a_time(folder: Path, shared: Path, size: int) -> Figures:
-    """Perform `size` runs, each after the last; and measure the disk before and after."""
+    """Perform `size` runs, each after the last; measure the disk in between."""
     return asyncio.run(_one_at_a_time(folder, size))
 
 
 async def _one_at_a_time(folder: Path, size: int) -> Figures:
-    syncs = syncs_ms(folder, size)
-    shortest = syncs_ms(folder, size, grows=False)
-    taken = []
+    log, file = Disk(folder, size), Disk(folder, size, grows=False)
+    taken_s, cpu_s = [], 0.0
     async with open_app([Steps()], [sequence], folder / "w1.db") as app:
         for i in range(20):
             await app.run(sequence, order(i))
-        with Meter() as meter:
-            for i in range(size):
-                began = time.perf_counter()
+        for i in range(size):
+            with Meter() as meter:
                 await app.run(sequence, order(i))
-                taken.append(time.perf_counter() - began)
-    syncs += syncs_ms(folder, size)
-    shortest += syncs_ms(folder, size, grows=False)
-    sync = percentiles([ms / 1000 for ms in syncs])
-    found = percentiles(taken)
+            taken_s.append(meter.secs)
+            cpu_s += meter.cpu_s
+            log.sync()
+            file.sync()
+    log.close()
+    file.close()
+    found = percentiles(taken_s)
     return {
-        **meter.figures(size),
+        "per_s": size / sum(taken_s),
+        "cpu_s_per_1000": cpu_s / size * 1000,
         **found,
-        "sync_p50_ms": sync["p50_ms"],
-        "sync_p99_ms": sync["p99_ms"],
-        "p50_in_syncs": found["p50_ms"] / (SYNCS_A_RUN * sync["p50_ms"]),
-        "p99_in_syncs": found["p99_ms"] / (SYNCS_A_RUN * sync["p50_ms"]),
-        "p50_in_short_syncs": found["p50_ms"] / (SYNCS_A_RUN * statistics.median(shortest)),
+        "memory_mb": peak_mb(),
+        "sync_ms": log.median_ms,
+        "p50_in_syncs": found["p50_ms"] / (SYNCS_A_RUN * log.median_ms),
+        "p99_in_syncs": found["p99_ms"] / (SYNCS_A_RUN * log.median_ms),
+        "p50_in_short_syncs": found["p50_ms"] / (SYNCS_A_RUN * file.median_ms),
     }
 
 

@@ -6,14 +6,13 @@ import asyncio
 import json
 import os
 import signal
-import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contest import SYNCED, Bar, Entry, Figures, Work, ratio
 from benchmarks.driver import MeasurementFailed, spawn
-from benchmarks.meter import Meter, peak_mb, syncs_ms
+from benchmarks.meter import Disk, Meter, peak_mb
 from benchmarks.peer.entries import SYSTEMS, peers
 from benchmarks.program import open_app
 from minuet import Service, action, workflow
@@ -57,7 +56,8 @@ def killed_and_again(folder: Path, shared: Path, size: int) -> Figures:
 
 def in_two_processes(module: str, folder: Path, shared: Path, size: int, **options: bool) -> Figures:
     """Start the first process of a work, which kills itself; start the second; tell what both took."""
-    syncs = syncs_ms(folder, 500)
+    disk = Disk(folder, 1_000)
+    _sync_all(disk)
     arguments = {"folder": str(folder), "shared": str(shared), "size": size, **options}
     with Meter() as meter:
         first = spawn(f"{module}:process", {**arguments, "dies": True})
@@ -69,6 +69,8 @@ def in_two_processes(module: str, folder: Path, shared: Path, size: int, **optio
         told, _ = second.communicate()
         if second.returncode:
             raise MeasurementFailed("the second process failed")
+    _sync_all(disk)
+    disk.close()
     process: Figures = json.loads(told.splitlines()[-1])
     return {
         "secs": meter.secs,
@@ -76,8 +78,13 @@ def in_two_processes(module: str, folder: Path, shared: Path, size: int, **optio
         "cpu_s_per_1000": meter.cpu_s / size * 1000,
         "progress_secs": process["began_at"] - restarted_at,
         "memory_mb": process.get("memory_mb", 0.0),
-        "in_syncs": meter.secs * 1000 / (size * statistics.median(syncs)),
+        "in_syncs": meter.secs * 1000 / (size * disk.median_ms),
     }
+
+
+def _sync_all(disk: Disk) -> None:
+    for _ in range(500):
+        disk.sync()
 
 
 def process(folder: Path, shared: Path, size: int, *, dies: bool) -> Figures:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.contest import Bar, Entry, Figures, Work, ratio
-from benchmarks.meter import Meter, percentiles, syncs_ms
+from benchmarks.meter import Disk, Meter, percentiles
 
 ROW_BYTES = 300
 ROWS_A_STATEMENT = 128
@@ -17,8 +17,11 @@ BATCHES = (1, 10, 100, 1_000)
 
 def syncs(folder: Path, shared: Path, size: int, *, grows: bool) -> Figures:
     """Sync `size` frames of a log, each by itself."""
-    taken = syncs_ms(folder, size, grows=grows)
-    return {"per_s": len(taken) / sum(taken) * 1000, **percentiles([ms / 1000 for ms in taken])}
+    disk = Disk(folder, size, grows=grows)
+    for _ in range(size):
+        disk.sync()
+    disk.close()
+    return {"per_s": size / sum(disk.taken_s), **percentiles(disk.taken_s)}
 
 
 def rows(folder: Path, shared: Path, size: int, *, seconds: float = 1.0) -> Figures:
