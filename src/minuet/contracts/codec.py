@@ -35,6 +35,8 @@ Search = Callable[[bytes], Any]
 
 _PATH = re.compile(r"(.*) - at `(?:\w+` in `)?(\$[^`]*)`", re.DOTALL)
 _BIG_INTEGER = re.compile(rb"[:,\[]-?[0-9]{16}").search
+_SIXTEEN_DIGITS = b"0" * 16
+_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _BIG_INTEGER_ALONE = re.compile(rb"-?[0-9]{16}").match
 _YEARS = re.compile(rb"P[0-9]+Y").search
 _NAIVE_DATETIME = re.compile(rb'T[0-9:.]+"').search
@@ -100,7 +102,9 @@ class Codec(Generic[T]):
         """
         if type(value) is self.type and self.type in _PLAIN:
             return self.encode(value)  # type: ignore[arg-type]
-        return self.encode(self.decode(self.encode(value)))  # type: ignore[arg-type]
+        raw = self.encode(value)  # type: ignore[arg-type]
+        declared = self.decode(raw)
+        return raw if self._encode(declared) == raw else self.encode(declared)
 
     def schema(self) -> dict[str, Any]:
         """Give the type's JSON Schema (2020-12) in canonical form."""
@@ -171,7 +175,8 @@ def _msgspec_codec(type_: Any) -> Codec[Any]:
         is_odd=_search(
             integers=is_any or describe.IntType in kinds,
             alone=not isinstance(info, (describe.StructType, describe.DataclassType)),
-            numbers=is_any or bool(kinds & {describe.FloatType, describe.DecimalType}),
+            floats=is_any or describe.FloatType in kinds,
+            decimals=is_any or describe.DecimalType in kinds,
             datetimes=is_any or describe.DateTimeType in kinds,
             durations=False,
         ),
@@ -199,7 +204,8 @@ def _model_codec(model: Any) -> Codec[Any]:
         is_odd=_search(
             integers=is_any or "integer" in found,
             alone=True,
-            numbers=is_any or bool({"number", "decimal"} & found),
+            floats=is_any or "number" in found,
+            decimals=is_any or bool({"number", "decimal"} & found),
             datetimes=is_any or "date-time" in found,
             durations=is_any or "duration" in found,
         ),
@@ -207,16 +213,22 @@ def _model_codec(model: Any) -> Codec[Any]:
     )
 
 
-def _search(*, integers: bool, alone: bool, numbers: bool, datetimes: bool, durations: bool) -> Search | None:
+def _search(
+    *, integers: bool, alone: bool, floats: bool, decimals: bool, datetimes: bool, durations: bool
+) -> Search | None:
     """Make the search for bytes that may stand for a value which needs a closer look."""
-    if not (integers or numbers or datetimes or durations):
+    if not (integers or floats or decimals or datetimes or durations):
         return None
 
     def is_odd(raw: bytes) -> bool:
-        if integers and (_BIG_INTEGER(raw) or (alone and _BIG_INTEGER_ALONE(raw))):
+        # The translation takes a third of the time of the regular expressions, and mostly finds that there is nothing.
+        is_long = integers and _SIXTEEN_DIGITS in raw.translate(_DIGITS_AS_ZEROS)
+        if is_long and (_BIG_INTEGER(raw) or (alone and _BIG_INTEGER_ALONE(raw))):
             return True
-        # msgspec and Pydantic write NaN as null, or as the string of a Decimal.
-        if numbers and (b"null" in raw or b"NaN" in raw or b"Inf" in raw):
+        # A NaN is written as null, or as the string of a Decimal.
+        if floats and b"null" in raw:
+            return True
+        if decimals and (b"NaN" in raw or b"Inf" in raw):
             return True
         if durations and _YEARS(raw):
             return True
