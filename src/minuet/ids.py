@@ -69,6 +69,12 @@ class RunIds:
         self._last_ms = 0
         self._count = 0
 
+    def follow(self, run: int) -> None:
+        """Make only ids above this one: the clock may have stepped back since another process made it."""
+        last_ms = run >> (_NODE_BITS + _COUNTER_BITS)
+        if last_ms >= self._last_ms:
+            self._last_ms, self._count = last_ms, (1 << _COUNTER_BITS) - 1
+
     def next(self, now_ms: int) -> RunId:
         """Give the next id at `now_ms` (milliseconds since 1970)."""
         if now_ms > self._last_ms:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from minuet.engine import retry
+from minuet.engine import damage, retry
 from minuet.engine.answer import Answer, Done, Failed, Rejected
 from minuet.engine.decided import (
     Decided,
@@ -30,9 +30,9 @@ from minuet.engine.evaluate import act
 from minuet.engine.knowledge import COMPENSATION, FORWARD, Action, Knowledge, Round
 from minuet.engine.port import StoredRun
 from minuet.engine.program import CANCEL, REQUESTED, Program
-from minuet.engine.row import ENDED, AttemptRow, FactRow, InboxRow, InboxTaken, RunRow, RunState
+from minuet.engine.row import ENDED, AttemptRow, InboxRow, InboxTaken, RunRow, RunState
 from minuet.engine.verdict import reject_idle
-from minuet.errors import InvalidPayload, StoreDamaged
+from minuet.errors import InvalidPayload
 from minuet.ids import parse_round, round_text
 from minuet.plans.rule import Switch
 
@@ -53,8 +53,6 @@ __all__ = [
     "terminate",
     "timer_due",
 ]
-
-_as_it_is = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 # Beginning, and beginning again
@@ -98,6 +96,7 @@ def recall(program: Program, stored: StoredRun, now_ms: int, *, crashed: bool = 
     Raises:
         StoreDamaged: a row says something that the plan does not know.
     """
+    damage.check(program, stored)
     row = stored.run
     k = Knowledge(program, row.run, row.key, row.input.encode() if row.input is not None else None, row.started_at_ms)
     k.state, k.load, k.paused, k.dirty = row.state, row.load, row.paused, row.dirty
@@ -105,7 +104,9 @@ def recall(program: Program, stored: StoredRun, now_ms: int, *, crashed: bool = 
     k.begin()
     since = [row.started_at_ms] * len(k.agenda)
     for f in stored.facts:
-        _learn_again(k, f)
+        k.seq, k.moved_at_ms = f.seq, f.at_ms
+        k.cancelled = k.cancelled or f.position == CANCEL
+        k.learn(f.position, parse_round(f.round), f.label, f.value.encode() if f.value is not None else None)
         since += [f.at_ms] * (len(k.agenda) - len(since))
     for t in stored.timers:
         k.timers[t.position, parse_round(t.round), t.purpose] = t.due_at_ms
@@ -135,26 +136,6 @@ def recall(program: Program, stored: StoredRun, now_ms: int, *, crashed: bool = 
     review(k, d)
     settle(k, d)
     return d
-
-
-def _learn_again(k: Knowledge, f: FactRow) -> None:
-    """Learn a stored fact, if it is one that this run can have recorded."""
-    depth, labels = k.program.expected.get(f.position, (0, frozenset[str]()))
-    round_ = parse_round(f.round)
-    if f.seq != k.seq + 1 or f.label not in labels or len(round_) != depth:
-        raise StoreDamaged(
-            f"fact {f.seq} ({f.position} {f.round} {f.label}) does not follow from the plan and the facts before it",
-            remedy="Restore the store from a copy, or end the run: minuet terminate",
-        )
-    value = f.value.encode() if f.value is not None else None
-    if value is not None:
-        try:
-            _as_it_is(value)
-        except msgspec.DecodeError as e:
-            raise StoreDamaged(f"the value of fact {f.seq} ({f.position} {f.round}) is no JSON: {e}") from e
-    k.seq, k.moved_at_ms = f.seq, f.at_ms
-    k.cancelled = k.cancelled or f.position == CANCEL
-    k.learn(f.position, round_, f.label, value)
 
 
 def _restore(action: Action, a: AttemptRow) -> None:

@@ -203,7 +203,10 @@ class Store(Protocol):
         ...
 
     async def parked(self, limit: int) -> tuple[list[tuple[RunRow, AttemptRow]], list[RunRow], list[InboxRow]]:
-        """Give what needs a person: parked attempts with their runs, quarantined runs, parked events."""
+        """Give what needs a person: parked attempts with their runs, other parked runs, parked events.
+
+        A run is parked for another reason where it is quarantined, or stuck without a parked attempt.
+        """
         ...
 
     async def plans(self) -> list[PlanRow]:

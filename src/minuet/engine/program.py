@@ -14,6 +14,8 @@ EDGE_CODES = {e: i for i, e in enumerate((SAME, ENTER, NEXT, LAST, PREV, FIRST, 
 CANCEL, REQUESTED = "$cancel", "requested"  # the fact that somebody has asked for a cancellation
 RESULT = "$result"  # where a run stands that has done everything, and cannot say its result
 
+_TIMED = frozenset({"sleep", "wait", "deadline", "timeout", "abandon"})  # rules that set a timer of their name
+
 DEEP = 16  # values that stand on more than so many others, one upon the other, are read from the ground up
 
 E_SAME, E_ENTER, E_NEXT, E_LAST, E_PREV, E_FIRST, E_EXIT, E_FAN = range(8)
@@ -80,6 +82,11 @@ class Program:
         self.disarmed = {r.position: r.when for r in plan.rules if r.kind == "disarm"}
         self.has_attempt = _has_attempt(plan.body)
         self.expected = self._expected()
+        # Where rows of other tables may stand, and how deep their rounds are.
+        self.acts = {(r.position, "forward"): len(r.scope) for r in self.runs.values()}
+        self.acts |= {(r.position, "compensation"): len(r.scope) for r in self.compensations.values()}
+        self.timed = {(r.position, r.kind): len(r.scope) for r in plan.rules if r.kind in _TIMED}
+        self.waits = {(r.position, r.about["event"]): len(r.scope) for r in plan.rules if r.kind == "wait"}
         self.order = {r.position: i for i, r in reversed(list(enumerate(plan.rules))) if r.position}
 
     def _expected(self) -> dict[str, tuple[int, frozenset[str]]]:

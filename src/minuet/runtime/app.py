@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from minuet.contracts.message import event_spec
 from minuet.contracts.service import Service, service_spec
-from minuet.engine.port import Store
+from minuet.engine.port import RunFilter, Store
 from minuet.engine.program import Program
 from minuet.engine.row import Decision, PlanRow
 from minuet.errors import Conflict, DeclarationError, NotRunning, PlanInvalid
@@ -174,6 +174,8 @@ class _Opened:
     async def open(self) -> None:
         await self.store.open(self.participant.on_outcomes)
         try:
+            for newest in await self.store.list_runs(RunFilter(limit=1)):
+                self.participant.ids.follow(newest.run)
             await self._setup()
             await self._learn_plans()
         except BaseException:

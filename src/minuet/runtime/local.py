@@ -310,7 +310,12 @@ class LocalControl:
         """End a run at once; nothing is compensated."""
 
         async def act() -> Acknowledged:
-            await self._ask(run, lambda k: decide.terminate(k, self._participant.clock.now_ms()))
+            number = self._number(run)
+            stored = await self._participant.store.load_run(number)
+            if stored and stored.run.state not in ENDED and await self._participant.load(number) is None:
+                await self._participant.give_up(stored)
+            else:
+                await self._ask(run, lambda k: decide.terminate(k, self._participant.clock.now_ms()))
             return Acknowledged(
                 outcome="terminated", message="ended; nothing was compensated, and it is listed as dirty"
             )
@@ -350,6 +355,9 @@ class LocalControl:
             d = await self._ask(run, lambda k: decide.retry_now(k, position, self._participant.clock.now_ms()))
             due = [a.rule.position for a in d.actions] if d is not None else []
             if not due:
+                stuck = stored is not None and stored.run.state == RunState.STUCK
+                if stuck and d is not None and d.knowledge.state != RunState.STUCK:
+                    return Acknowledged(outcome="due", message="what it was stuck at is mended; it goes on")
                 raise Conflict(
                     f"nothing at {position or 'any position'} of run {run} waits to be tried again",
                     remedy="See what it waits for: minuet show",

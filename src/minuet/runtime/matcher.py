@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from minuet.engine.row import Decision, InboxTaken
 from minuet.errors import StoreError
-from minuet.ids import parse_round
 from minuet.runtime.clock import WaitingClock
 from minuet.runtime.participant import Participant
 
@@ -64,7 +63,7 @@ class EventMatcher:
         if not kept:
             return False
         for wait in waits:
-            if await self._participant.event_came(wait, parse_round(wait.round), kept[0]):
+            if await self._participant.event_came(wait, kept[0]):
                 return True
         return False
 

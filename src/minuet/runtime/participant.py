@@ -22,9 +22,20 @@ from minuet.engine.decided import Decided
 from minuet.engine.knowledge import Action, Knowledge
 from minuet.engine.port import Outcome, Statement, Store, StoredRun
 from minuet.engine.program import Program
-from minuet.engine.row import ENDED, Decision, InboxRow, RunChange, RunState, TimerRow, WaitRow
+from minuet.engine.row import (
+    ENDED,
+    AttemptKey,
+    Decision,
+    InboxRow,
+    RunChange,
+    RunState,
+    TimerKey,
+    TimerRow,
+    WaitKey,
+    WaitRow,
+)
 from minuet.errors import Busy, Conflict, MinuetError, NotFound, StoreError
-from minuet.ids import RunIds, op_key, round_text, run_text
+from minuet.ids import RunIds, op_key, parse_round, round_text, run_text
 from minuet.runtime.clock import WaitingClock
 from minuet.runtime.handler import Handler
 from minuet.runtime.memory import Memory
@@ -161,6 +172,8 @@ class Participant:
         row = stored.run
         if (k := self.runs.get(row.run)) is not None:
             return k
+        if row.state == RunState.QUARANTINED:
+            return None  # until somebody has mended it, and says so: `read_again`
         program = self.programs.get(row.digest)
         if program is None:
             self.quarantine(stored, self.broken.get(row.digest, f"plan {row.digest[:8]} is not in this store"))
@@ -169,7 +182,7 @@ class Participant:
             d = decide.recall(program, stored, self.clock.now_ms(), crashed=crashed)
         except Exception as e:  # one run that cannot be understood must not disturb the others
             log.exception("run %s cannot be read from its facts", run_text(row.run))
-            self.quarantine(stored, "".join(traceback.format_exception_only(e)).strip())
+            self.quarantine(stored, _reason(e))
             return None
         k = d.knowledge
         self.memory.make_room()
@@ -186,6 +199,8 @@ class Participant:
         row = stored.run
         if row.state in ENDED or (row.state == RunState.QUARANTINED and row.reason == reason):
             return
+        if (k := self.runs.get(row.run)) is not None:
+            self._forget(k)  # it was read again in the meantime
         decision = Decision(row.run)
         decision.changes = [
             RunChange(RunState.QUARANTINED, 0, row.paused, row.dirty, reason, row.result, row.ended_at_ms, row.run)
@@ -202,13 +217,18 @@ class Participant:
         self.memory.hold(d.knowledge)
         self.store.submit(d.decision)
 
-    def input(self, k: Knowledge, take: Callable[[], Decided | None]) -> None:
-        """Give an input to a run: at once, or after the store has given the run back."""
+    def input(self, k: Knowledge, take: Callable[[], Decided | None], gone: Callable[[], object] | None = None) -> None:
+        """Give an input to a run: at once, or after the store has given the run back.
+
+        `gone` is called instead where this is not what is known of the run any more.
+        """
         if k.owners:
-            self._deferred.setdefault(k.run, deque()).append(lambda: self.input(k, take))
+            self._deferred.setdefault(k.run, deque()).append(lambda: self.input(k, take, gone))
             return
         if self.runs.get(k.run) is not k:
             self.late_answers += 1
+            if gone is not None:
+                gone()
             return
         try:
             d = take()
@@ -399,15 +419,20 @@ class Participant:
 
     def _failed(self, k: Knowledge, error: Exception) -> None:
         """Forget what is in memory about a run: what is true is what is stored. Then fold it anew, or set it aside."""
-        if not self.memory.drop(k):
+        if not self._forget(k):
             return
-        for action in k.pending.values():
-            self.worker.interrupt(action)
         if isinstance(error, StoreError):
             self.spawn(self._load_again(k.run))
             return
         log.error("run %s is set aside: %s", run_text(k.run), error, exc_info=error)
-        self.spawn(self._set_aside(k.run, "".join(traceback.format_exception_only(error)).strip()))
+        self.spawn(self._set_aside(k.run, _reason(error)))
+
+    def _forget(self, k: Knowledge) -> bool:
+        if not self.memory.drop(k):
+            return False
+        for action in k.pending.values():
+            self.worker.interrupt(action)
+        return True
 
     async def _load_again(self, run: int) -> None:
         delay_ms = 100
@@ -421,9 +446,17 @@ class Participant:
                 return
 
     async def _set_aside(self, run: int, reason: str) -> None:
-        stored = await self.store.load_run(run)
-        if stored is not None:
-            self.quarantine(stored, reason)
+        delay_ms = 100
+        while not self.stopping:
+            try:
+                stored = await self.store.load_run(run)
+            except StoreError:
+                await self.clock.sleep_ms(delay_ms)
+                delay_ms = min(delay_ms * 2, 5_000)
+                continue
+            if stored is not None:
+                self.quarantine(stored, reason)
+            return
 
     # Inputs that name a run
 
@@ -432,34 +465,43 @@ class Participant:
 
         Raises:
             NotFound: there is no such run, or it cannot be understood.
+            Conflict: it has ended.
         """
-        k = await self.load(run)
-        if k is None:
-            raise NotFound(f"run {run_text(run)} is not there, or is quarantined", remedy="See: minuet show")
-        result: asyncio.Future[Decided | None] = asyncio.get_running_loop().create_future()
-        durable: list[asyncio.Future[None]] = []
-
-        def input_() -> Decided | None:
-            try:
-                d = take(k)
-            except MinuetError as e:
-                result.set_exception(e)
-                return None
-            if d is not None:
-                durable.append(self.acknowledge(d))
-            result.set_result(d)
-            return d
-
-        if self.runs.get(run) is not k:
-            if k.state in ENDED:
+        while True:
+            k = await self.load(run)
+            if k is None:
+                raise NotFound(f"run {run_text(run)} is not there, or is quarantined", remedy="See: minuet show")
+            if self.runs.get(run) is not k and k.state in ENDED:
                 raise Conflict(
                     f"run {run_text(run)} has ended: {k.state}", remedy="There is nothing left to do with it"
                 )
-            return await self.ask(run, take)
-        self.input(k, input_)
-        d = await result
-        for f in durable:
-            await f
+            taken: asyncio.Future[Decided | None] = asyncio.get_running_loop().create_future()
+            durable: list[asyncio.Future[None]] = []
+            self.input(k, lambda k=k, t=taken, d=durable: self._asked(k, take, t, d), gone=taken.cancel)  # type: ignore[misc]
+            await asyncio.wait([taken])
+            if taken.cancelled():
+                continue  # the run was dropped, and is folded anew
+            for done in durable:
+                await done
+            return taken.result()
+
+    def _asked(
+        self,
+        k: Knowledge,
+        take: Callable[[Knowledge], Decided | None],
+        taken: asyncio.Future[Decided | None],
+        durable: list[asyncio.Future[None]],
+    ) -> Decided | None:
+        try:
+            d = take(k)
+        except Exception as e:
+            taken.set_exception(e)
+            if isinstance(e, MinuetError):
+                return None  # a refusal, which leaves the run as it is
+            raise
+        if d is not None:
+            durable.append(self.acknowledge(d))
+        taken.set_result(d)
         return d
 
     async def record(self, decision: Decision) -> None:
@@ -487,24 +529,36 @@ class Participant:
         await self.record(decision)
         return Acknowledged(outcome="due", message="read again; it goes on")
 
+    async def give_up(self, stored: StoredRun) -> None:
+        """End a run that cannot be understood: so nothing of it can be compensated."""
+        row = stored.run
+        decision = Decision(row.run)
+        decision.changes = [RunChange(RunState.TERMINATED, None, 0, 1, row.reason, None, self.clock.now_ms(), row.run)]
+        decision.attempts_done = [AttemptKey(a.run, a.position, a.round, a.direction) for a in stored.attempts]
+        decision.timers_done = [TimerKey(t.run, t.position, t.round, t.purpose) for t in stored.timers]
+        decision.waits_done = [WaitKey(w.event, w.key, w.run, w.position, w.round) for w in stored.waits]
+        await self.record(decision)
+
     async def look_at_timers(self, k: Knowledge) -> None:
         """Look at a run's timers that became due while it was paused."""
         now = self.clock.now_ms()
         for (position, round_, purpose), due in list(k.timers.items()):
             if due <= now:
-                await self.timer_due(TimerRow(k.run, position, round_text(round_), purpose, due), round_)
+                await self.timer_due(TimerRow(k.run, position, round_text(round_), purpose, due))
 
-    async def timer_due(self, t: TimerRow, round_: tuple[int, ...]) -> None:
+    async def timer_due(self, t: TimerRow) -> None:
         """Take that a timer is due."""
         k = await self.load(t.run)
         if k is not None:
             now = self.clock.now_ms()
-            self.input(k, lambda: decide.timer_due(k, t.position, round_, t.purpose, now) or Decided(k))
+            self.input(k, lambda: decide.timer_due(k, t.position, parse_round(t.round), t.purpose, now) or Decided(k))
 
-    async def event_came(self, w: WaitRow, round_: tuple[int, ...], event: InboxRow) -> bool:
+    async def event_came(self, w: WaitRow, event: InboxRow) -> bool:
         """Give an event to a wait; True once that is durable, False if nobody waits there any more."""
         try:
-            d = await self.ask(w.run, lambda k: decide.event_came(k, w.position, round_, event, self.clock.now_ms()))
+            d = await self.ask(
+                w.run, lambda k: decide.event_came(k, w.position, parse_round(w.round), event, self.clock.now_ms())
+            )
         except (NotFound, Conflict):
             return False
         return d is not None
@@ -516,3 +570,8 @@ class Participant:
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=1)
         self.memory.close()
+
+
+def _reason(error: Exception) -> str:
+    """Give an error as a person is told of it: ours says what to do, any other at least what it is."""
+    return str(error) if isinstance(error, MinuetError) else "".join(traceback.format_exception_only(error)).strip()

@@ -14,7 +14,6 @@ from minuet.engine import decide
 from minuet.engine.knowledge import Action
 from minuet.engine.row import TimerRow
 from minuet.errors import StoreError
-from minuet.ids import parse_round
 from minuet.runtime.clock import WaitingClock
 from minuet.runtime.participant import Participant
 
@@ -92,7 +91,7 @@ class Ticker:
             if isinstance(what, TimerRow):
                 self._in_heap.discard(what)
                 try:
-                    await self._participant.timer_due(what, parse_round(what.round))
+                    await self._participant.timer_due(what)
                 except StoreError:
                     continue  # it is still in the store, and is found by the next poll
             else:

@@ -381,11 +381,13 @@ class StoreSuite:
             parked = attempt_row(1, state="parked", attempts=10)
             quarantined = run_row(2, state="quarantined", load=0, reason="contradiction")
             await desk.record(decision(1, runs=[stuck], attempts=[parked, attempt_row(1, "9")]))
+            trying = run_row(4, state="stuck", load=1, reason="10 attempts")
             await desk.record(decision(2, runs=[quarantined]), start(3))
+            await desk.record(decision(4, runs=[trying], attempts=[attempt_row(4, attempts=10)]))
             await desk.record(decision(inbox=[inbox_row("m-1", state="parked"), inbox_row("m-2")]))
             assert await desk.store.parked(10) == (
                 [(stuck, parked)],
-                [quarantined],
+                [quarantined, trying],
                 [inbox_row("m-1", state="parked")],
             )
             assert await desk.store.parked(0) == ([], [], [])

@@ -138,7 +138,7 @@ class Reads:
         with self._snapshot():
             return (
                 self._all(_run_and_attempt, "parked_attempts", limit=limit),
-                self._all(RunRow._make, "quarantined_runs", limit=limit),
+                self._all(RunRow._make, "parked_runs", limit=limit),
                 self._all(InboxRow._make, "parked_events", limit=limit),
             )
 

@@ -31,7 +31,7 @@ INDEXED = {
     "count_runs": "minuet_run USING INDEX minuet_run_load",
     "open_digests": "minuet_run USING INDEX minuet_run_load",
     "runs_to_load": "minuet_run USING COVERING INDEX minuet_run_load (load=? AND run>?)",
-    "quarantined_runs": "minuet_run USING INDEX minuet_run_state (state=?)",
+    "parked_runs": "minuet_run USING INDEX minuet_run_state (state=?)",
     "find_fact": "minuet_fact USING PRIMARY KEY (run=? AND position=? AND round=? AND slot=?)",
     "facts_of_run": "minuet_fact USING PRIMARY KEY (run=?)",
     "facts_of_runs": "minuet_fact USING PRIMARY KEY (run=?)",

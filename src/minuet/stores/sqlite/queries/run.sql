@@ -128,10 +128,17 @@ select digest, count(*) from minuet_run indexed by minuet_run_load where load is
 -- name: runs_to_load
 select run from minuet_run where load = 1 and run > :after order by run limit :limit;
 
--- name: quarantined_runs
+-- name: parked_runs
 select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
 from minuet_run
-where state = 'quarantined' and state not in ('running', 'completed')
+where
+    state in ('quarantined', 'stuck')
+    and state not in ('running', 'completed')
+    and not exists (
+        select 1
+        from minuet_attempt
+        where minuet_attempt.run = minuet_run.run and minuet_attempt.state = 'parked'
+    )
 order by run
 limit :limit;
 
