@@ -116,39 +116,8 @@ class RunFilter:
     limit: int = 50
 
 
-class Store(Protocol):
-    """Where facts are kept. One owner writes; anybody may read.
-
-    Writing is by groups: whatever has been submitted when a commit begins shares one transaction and one sync.
-    A decision that cannot be recorded (a contradiction) gets its error and does not sink its group.
-    When the commit itself fails, every outcome of the group is `StoreUnavailable`, and the store is reopened.
-    """
-
-    async def open(self, on_outcomes: Callable[[Sequence[Outcome]], None]) -> Opened:
-        """Open for writing; outcomes of each group arrive in the opener's event loop, in order of submission.
-
-        Raises:
-            AlreadyOpen: another process holds it; names that process.
-            StoreDamaged: this is not a store of Minuet, or one of a later release.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Commit what was submitted, then close. Idempotent."""
-        ...
-
-    def submit(self, decision: Decision) -> None:
-        """Have a decision recorded with the next group. Returns at once; to be called in the opener's loop."""
-        ...
-
-    def submit_work(self, work: Work) -> None:
-        """Have a transactional handler performed, and what it decides recorded, with the next group."""
-        ...
-
-    @property
-    def backlog(self) -> int:
-        """Give how many decisions and works wait for the next group."""
-        ...
+class StoreReads(Protocol):
+    """What can be read of a store, also of one that no process holds. Everything is as of the last commit."""
 
     async def load_run(self, run: int) -> StoredRun | None:
         """Read one run with all its rows, as of the last commit."""
@@ -190,10 +159,6 @@ class Store(Protocol):
         """Give the events of this type and key that nobody has taken, in order of arrival."""
         ...
 
-    async def keys_that_meet(self, event: str, key: str, limit: int) -> list[tuple[str, str]]:
-        """Give (event, key), ascending and above these, for which an event is kept and a wait is armed."""
-        ...
-
     async def find_event(self, source: str, message: str) -> InboxRow | None:
         """Find an event by its identity."""
         ...
@@ -219,6 +184,45 @@ class Store(Protocol):
 
     async def audit(self, limit: int) -> list[AuditRow]:
         """Give the newest audit rows, newest first."""
+        ...
+
+
+class Store(StoreReads, Protocol):
+    """Where facts are kept. One owner writes; anybody may read.
+
+    Writing is by groups: whatever has been submitted when a commit begins shares one transaction and one sync.
+    A decision that cannot be recorded (a contradiction) gets its error and does not sink its group.
+    When the commit itself fails, every outcome of the group is `StoreUnavailable`, and the store is reopened.
+    """
+
+    async def open(self, on_outcomes: Callable[[Sequence[Outcome]], None]) -> Opened:
+        """Open for writing; outcomes of each group arrive in the opener's event loop, in order of submission.
+
+        Raises:
+            AlreadyOpen: another process holds it; names that process.
+            StoreDamaged: this is not a store of Minuet, or one of a later release.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Commit what was submitted, then close. Idempotent."""
+        ...
+
+    def submit(self, decision: Decision) -> None:
+        """Have a decision recorded with the next group. Returns at once; to be called in the opener's loop."""
+        ...
+
+    def submit_work(self, work: Work) -> None:
+        """Have a transactional handler performed, and what it decides recorded, with the next group."""
+        ...
+
+    @property
+    def backlog(self) -> int:
+        """Give how many decisions and works wait for the next group."""
+        ...
+
+    async def keys_that_meet(self, event: str, key: str, limit: int) -> list[tuple[str, str]]:
+        """Give (event, key), ascending and above these, for which an event is kept and a wait is armed."""
         ...
 
     async def forget(self, ended_before_ms: int, limit: int) -> int:

@@ -15,22 +15,22 @@ from minuet.engine import bound, decide
 from minuet.engine.answer import Answer, Done, Rejected
 from minuet.engine.decided import Decided
 from minuet.engine.knowledge import Knowledge
-from minuet.engine.port import RunFilter, StoredRun
 from minuet.engine.program import Program
 from minuet.engine.row import ENDED, AuditRow, Decision, InboxRow, RunRow, RunState
 from minuet.errors import Conflict, InvalidPayload, KeyConflict, MinuetError, NotFound
-from minuet.ids import parse_run, run_text
+from minuet.ids import run_text
 from minuet.plans.plan import Plan
 from minuet.runtime import describe
 from minuet.runtime.participant import Participant
+from minuet.runtime.reading import Reading, number_of
 from minuet.runtime.recovery import Recovery
 from minuet.runtime.threads import Threads
-from minuet.runtime.view import Acknowledged, EventReceipt, FailedView, Health, PlanView, RunView
+from minuet.runtime.view import Acknowledged, EventReceipt, Health, RunView
 from minuet.runtime.worker import Worker
 from minuet.workflows.workflow import Workflow
 
 
-class LocalControl:
+class LocalControl(Reading):
     """The verbs, performed here."""
 
     def __init__(
@@ -44,12 +44,13 @@ class LocalControl:
         events: Mapping[str, type],
         services: list[Service],
     ) -> None:
+        super().__init__(participant.store, participant.clock)
         self._participant = participant
         self._worker = worker
         self._recovery = recovery
         self._threads = threads
         self._workflows = workflows
-        self._current = current
+        self._plans = current
         self._events = events
         self._specs = {s.name: s for s in (service_spec(type(x)) for x in services)}
         self._starting: dict[tuple[str, str], asyncio.Lock] = {}
@@ -102,7 +103,7 @@ class LocalControl:
 
     async def _started(self, workflow: str, key: str | None, raw: bytes | None, *, wait_for_room: bool) -> RunView:
         await self._participant.room(wait=wait_for_room)
-        d = self._participant.begin(self._current[workflow].digest, key, raw)
+        d = self._participant.begin(self._plans[workflow].digest, key, raw)
         await self._participant.acknowledge(d)
         return describe.live(d.knowledge)
 
@@ -142,7 +143,7 @@ class LocalControl:
         if input_ is not None:
             check_limits(input_, max_bytes=bound.INPUT_BYTES)
         await self._participant.room(wait=True)
-        k = self._participant.begin(self._current[flow.name].digest, None, input_).knowledge
+        k = self._participant.begin(self._plans[flow.name].digest, None, input_).knowledge
         while not describe.is_settled(k.state) or k.uncommitted:
             await self._participant.ended(k.run)
             if not describe.is_settled(k.state) and self._participant.runs.get(k.run) is not k:
@@ -151,7 +152,7 @@ class LocalControl:
 
     async def wait(self, run: str, timeout_s: float | None) -> RunView:
         """Wait until a run has ended, or is parked, or the time is over."""
-        number = self._number(run)
+        number = number_of(run)
         loop = asyncio.get_running_loop()
         until = None if timeout_s is None else loop.time() + timeout_s
         while True:
@@ -165,61 +166,15 @@ class LocalControl:
 
     # Looking
 
-    def _number(self, run: str) -> int:
-        number = parse_run(run)
-        if number is None:
-            raise NotFound(
-                f"{run!r} is no run id", remedy="A run id has 13 characters; find a run by its key with --key"
-            )
-        return number
+    async def _program(self, digest: str) -> Program | None:
+        return self._participant.programs.get(digest)
 
-    async def show(self, run: str, *, facts: bool = True) -> RunView:
-        """Give a run with what it waits for, and its facts."""
-        stored = await self._participant.store.load_run(self._number(run))
-        if stored is None:
-            raise NotFound(f"there is no run {run}", remedy="List them: minuet runs", run=run)
-        return self._described(stored, facts=facts)
+    async def _current(self) -> Mapping[str, str]:
+        return {name: plan.digest for name, plan in self._plans.items()}
 
-    def _described(self, stored: StoredRun, *, facts: bool) -> RunView:
-        program = self._participant.programs.get(stored.run.digest)
-        k = self._participant.runs.get(stored.run.run)
-        if k is not None and k.owners:
-            k = None  # it belongs to the store's thread right now: fold a second one from the rows
-        return describe.stored(stored, program, k, self._participant.clock.now_ms(), facts=facts)
-
-    async def find(self, key: str, workflow: str | None = None) -> RunView:
-        """Give the newest run of a key."""
-        row = await self._participant.store.find_run(workflow, key)
-        if row is None and (number := parse_run(key)) is not None:
-            stored = await self._participant.store.load_run(number)
-            row = stored.run if stored is not None else None
-        if row is None:
-            raise NotFound(f"there is no run with the key {key!r}", remedy="List them: minuet runs", key=key)
-        return await self.show(run_text(row.run))
-
-    async def runs(
-        self,
-        *,
-        states: tuple[str, ...] = (),
-        workflow: str | None = None,
-        key: str | None = None,
-        since_ms: int | None = None,
-        before: str | None = None,
-        limit: int = 50,
-    ) -> list[RunView]:
-        """List runs, newest first."""
-        which = RunFilter(
-            states=states,
-            workflow=workflow,
-            key=key,
-            since_ms=since_ms,
-            before=self._number(before) if before is not None else None,
-            limit=limit,
-        )
-        rows = await self._participant.store.list_runs(which)
-        open_ones = [r.run for r in rows if r.state not in ENDED]
-        stored = {s.run.run: s for s in await self._participant.store.load_runs(open_ones)}
-        return [self._described(stored.get(r.run) or StoredRun(run=r, facts=[]), facts=False) for r in rows]
+    def _live(self, run: int) -> Knowledge | None:
+        k = self._participant.runs.get(run)
+        return None if k is None or k.owners else k  # the store's thread may be changing it right now
 
     # Events
 
@@ -280,7 +235,7 @@ class LocalControl:
             self._participant.store.submit(decision)
 
     async def _ask(self, run: str, take: Callable[[Knowledge], Decided | None]) -> Decided | None:
-        number = self._number(run)
+        number = number_of(run)
         stored = await self._participant.store.load_run(number)
         if stored is None:
             raise NotFound(f"there is no run {run}", remedy="List them: minuet runs", run=run)
@@ -310,7 +265,7 @@ class LocalControl:
         """End a run at once; nothing is compensated."""
 
         async def act() -> Acknowledged:
-            number = self._number(run)
+            number = number_of(run)
             stored = await self._participant.store.load_run(number)
             if stored and stored.run.state not in ENDED and await self._participant.load(number) is None:
                 await self._participant.give_up(stored)
@@ -348,7 +303,7 @@ class LocalControl:
         """Take up what is parked or waits for its next attempt, now; a quarantined run is read again."""
 
         async def act() -> Acknowledged:
-            number = self._number(run)
+            number = number_of(run)
             stored = await self._participant.store.load_run(number)
             if stored is not None and stored.run.state == RunState.QUARANTINED:
                 return await self._participant.read_again(stored)
@@ -379,7 +334,7 @@ class LocalControl:
         """Record by hand what was done outside."""
 
         async def act() -> Acknowledged:
-            number = self._number(run)
+            number = number_of(run)
             k = await self._participant.load(number)
             if k is None:
                 raise NotFound(f"there is no run {run}, or it is quarantined", remedy="See: minuet show", run=run)
@@ -425,43 +380,6 @@ class LocalControl:
         codec: Codec[Any] = codec_for(spec.result)
         value = codec.decode(read_json(result or b"null", max_bytes=bound.INPUT_BYTES))
         return Done(codec.encode(value))
-
-    # What is there
-
-    async def failed(self, limit: int = 100) -> list[FailedView]:
-        """List what is parked."""
-        attempts, runs, events = await self._participant.store.parked(limit)
-        return describe.failed(attempts, runs, events)
-
-    async def plans(self) -> list[PlanView]:
-        """List all plans."""
-        counts = await self._participant.store.open_digests()
-        found = []
-        for row in await self._participant.store.plans():
-            current = self._current.get(row.workflow)
-            program = self._participant.programs.get(row.digest)
-            found.append(
-                PlanView(
-                    workflow=row.workflow,
-                    digest=row.digest,
-                    style=program.plan.style if program is not None else "",
-                    current=current is not None and current.digest == row.digest,
-                    open_runs=counts.get(row.digest, 0),
-                    created_at_ms=row.created_at_ms,
-                )
-            )
-        return found
-
-    async def plan(self, name: str) -> bytes:
-        """Give a plan as JSON text, by workflow or by (the beginning of a) digest."""
-        if (current := self._current.get(name)) is not None:
-            return current.to_json()
-        digest = name.rpartition("@")[2]
-        found = [r for r in await self._participant.store.plans() if r.digest.startswith(digest)] if digest else []
-        if len(found) != 1:
-            what = "no plan" if not found else f"{len(found)} plans"
-            raise NotFound(f"there is {what} named {name!r}", remedy="List them: minuet plan list", plan=name)
-        return found[0].body.encode()
 
     async def health(self) -> Health:
         """Say how the process is."""
