@@ -20,7 +20,10 @@ _Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop
 
 
 class Threads:
-    """A pool of at most `limit` working threads, beside at most `abandoned_limit` abandoned ones."""
+    """A pool of at most `limit` working threads; none begins anything once `abandoned_limit` are abandoned.
+
+    Those that work at that moment may still be abandoned, so there are less than both limits together.
+    """
 
     def __init__(self, limit: int, abandoned_limit: int) -> None:
         self._limit = limit
