@@ -13,17 +13,16 @@ import msgspec
 from minuet.workflows.expression import Expression
 from minuet.workflows.reader.body import Body, ReadPure
 from minuet.workflows.reader.pure import operation
+from minuet.workflows.reader.pure.record import Field, fields_of
 from minuet.workflows.reader.pure.typed import POISON, Typed
 from minuet.workflows.reader.pure.valuetype import (
     DECIMAL,
     DURATION,
     INT,
     STR,
-    Field,
     RecordType,
     Unknown,
     describe,
-    fields_of,
     raw_of,
     type_of,
 )

@@ -9,6 +9,7 @@ from typing import Any
 from minuet.contracts.step import Action
 from minuet.workflows.reader import foreign
 from minuet.workflows.reader.body import Body, ReadPure
+from minuet.workflows.reader.pure.record import fields_of
 from minuet.workflows.reader.pure.typed import POISON, Typed
 from minuet.workflows.reader.pure.valuetype import (
     STR,
@@ -19,7 +20,6 @@ from minuet.workflows.reader.pure.valuetype import (
     RejectedType,
     Unknown,
     describe,
-    fields_of,
     joined,
     raw_of,
     type_of_value,

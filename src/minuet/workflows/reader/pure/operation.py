@@ -191,10 +191,7 @@ def element_of(t: ValueType) -> ValueType | None:
         case ListType(item, is_set):
             return None if is_set else item
         case TupleType(items):
-            element: ValueType = UNKNOWN
-            for item in items:
-                element = join(element, item)
-            return element
+            return joined(items)
         case MapType():
             return STR
     return None

@@ -11,7 +11,6 @@ import dataclasses
 import datetime as dt
 import enum
 import functools
-import inspect
 import types
 import typing
 import uuid
@@ -24,9 +23,6 @@ import msgspec
 
 from minuet.contracts.codec import codec_for
 from minuet.errors import InvalidPayload
-
-NO_DEFAULT: Final = msgspec.NODEFAULT
-"""The default of a field that must be given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +148,6 @@ _MAPS: Final = (dict, collections.abc.Mapping)
 _RAW_AS_THEY_ARE: Final = frozenset(("null", "bool", "float", "str"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """A field of a message type. `default` is raw JSON; `is_settled` is False where a call would make it anew."""
-
-    name: str
-    wire: str
-    type: ValueType
-    is_required: bool
-    is_settled: bool = True
-    default: Any = None
-    is_keyword_only: bool = False
-
-
 @functools.cache
 def _cached(annotation: Any) -> ValueType:
     return _type_of(annotation)
@@ -222,111 +205,6 @@ def _is_record(cls: type) -> bool:
     if issubclass(cls, msgspec.Struct):
         return not cls.__struct_config__.array_like
     return dataclasses.is_dataclass(cls) or hasattr(cls, "__pydantic_fields__") or typing.is_typeddict(cls)
-
-
-@functools.cache
-def fields_of(record: RecordType) -> dict[str, Field]:
-    """Give the fields of a message type by their names, in the order in which they are declared."""
-    cls = record.cls
-    hints = typing.get_type_hints(cls, include_extras=True)
-    bound = dict(zip(getattr(cls, "__parameters__", ()), record.arguments, strict=False))
-    if issubclass(cls, msgspec.Struct):
-        fields = _struct_fields(cls)
-    elif dataclasses.is_dataclass(cls):
-        fields = _dataclass_fields(cls)
-    elif hasattr(cls, "__pydantic_fields__"):
-        fields = _model_fields(cls)
-    else:
-        required: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
-        fields = [_Plain(name, name, is_required=name in required, is_settled=False) for name in hints]
-    return {
-        f.name: Field(
-            name=f.name,
-            wire=f.wire,
-            type=type_of(_bound(hints.get(f.name, Any), bound)),
-            is_required=f.is_required,
-            is_settled=f.is_settled,
-            default=f.default,
-            is_keyword_only=f.is_keyword_only,
-        )
-        for f in fields
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class _Plain:
-    """A field before its type is known."""
-
-    name: str
-    wire: str
-    is_required: bool
-    is_settled: bool = True
-    default: Any = None
-    is_keyword_only: bool = False
-
-
-def _plain(name: str, wire: str, default: Any, factory: Any, *, is_keyword_only: bool) -> _Plain:
-    """Make a field from its default and its factory, of which at most one is there."""
-    if default is NO_DEFAULT and factory is NO_DEFAULT:
-        return _Plain(name, wire, is_required=True, is_keyword_only=is_keyword_only)
-    if factory is not NO_DEFAULT:
-        if factory not in (list, dict, tuple, set, frozenset, str, int, float, bool):
-            return _Plain(name, wire, is_required=False, is_settled=False, is_keyword_only=is_keyword_only)
-        default = factory()
-    is_raw, raw = raw_of(default)
-    return _Plain(name, wire, is_required=False, is_settled=is_raw, default=raw, is_keyword_only=is_keyword_only)
-
-
-def _struct_fields(cls: type[msgspec.Struct]) -> list[_Plain]:
-    positional = inspect.signature(cls).parameters
-    return [
-        _plain(
-            f.name,
-            f.encode_name,
-            f.default,
-            f.default_factory,
-            is_keyword_only=positional[f.name].kind is inspect.Parameter.KEYWORD_ONLY,
-        )
-        for f in msgspec.structs.fields(cls)
-    ]
-
-
-def _dataclass_fields(cls: type) -> list[_Plain]:
-    def given(value: Any) -> Any:
-        return NO_DEFAULT if value is dataclasses.MISSING else value
-
-    return [
-        _plain(f.name, f.name, given(f.default), given(f.default_factory), is_keyword_only=f.kw_only is True)
-        if f.init
-        else _Plain(f.name, f.name, is_required=False, is_settled=False)
-        for f in dataclasses.fields(cls)
-    ]
-
-
-def _model_fields(cls: Any) -> list[_Plain]:
-    def given(field: Any) -> Any:
-        return NO_DEFAULT if field.is_required() or field.default_factory is not None else field.default
-
-    return [
-        _plain(
-            name,
-            field.serialization_alias or field.alias or name,
-            given(field),
-            NO_DEFAULT if field.default_factory is None else field.default_factory,
-            is_keyword_only=True,
-        )
-        for name, field in cls.__pydantic_fields__.items()
-    ]
-
-
-def _bound(annotation: Any, arguments: dict[Any, Any]) -> Any:
-    """Put the arguments of a generic type in the place of its type variables."""
-    if isinstance(annotation, typing.TypeVar):
-        return arguments.get(annotation, annotation)
-    parameters = getattr(annotation, "__parameters__", ())
-    if parameters and arguments:
-        return annotation[tuple(arguments.get(p, p) for p in parameters)]
-    return annotation
 
 
 def raw_of(value: Any) -> tuple[bool, Any]:
