@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from minuet.contracts.action import ServiceSpec
 from minuet.workflows.reader.pure.typed import POISON, Typed
-from minuet.workflows.reader.pure.valuetype import ValueType
+from minuet.workflows.reader.pure.valuetype import UNKNOWN, ValueType
 from minuet.workflows.reader.scope import Scope
 from minuet.workflows.reader.source import Source
 from minuet.workflows.refusal import Refusals
-from minuet.workflows.tree import Place
+from minuet.workflows.tree import Node, Place, Seq
 
 
 @dataclass(slots=True)
@@ -80,6 +80,11 @@ class Body:
             given = f"{name}${number}"
         self.taken.add(given)
         return given
+
+
+def nothing(body: Body, node: ast.AST) -> tuple[Node, ValueType]:
+    """Give what stands for something awaited that could not be read."""
+    return Seq(place=body.place(node)), UNKNOWN
 
 
 ReadPure = Callable[[Body, ast.expr], Typed]

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from minuet.workflows.reader.awaited import Inline, read_awaited
+from minuet.workflows.reader.awaited import read_awaited
 from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.called import Inline
 from minuet.workflows.reader.position import Numbers
 from minuet.workflows.reader.pure.valuetype import UNKNOWN, ValueType
 from minuet.workflows.reader.scope import Scope, merge

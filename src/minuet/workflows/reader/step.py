@@ -13,11 +13,11 @@ from minuet.contracts.schema import shape_digest
 from minuet.errors import DeclarationError
 from minuet.workflows.expression import Expression, is_partial
 from minuet.workflows.reader.argument import bound_arguments, constant_value, text_of
-from minuet.workflows.reader.body import Body
+from minuet.workflows.reader.body import Body, nothing
 from minuet.workflows.reader.pure.syntax import read_pure
-from minuet.workflows.reader.pure.valuetype import UNKNOWN, Opaque, OptionalType, Unknown, ValueType, describe, type_of
+from minuet.workflows.reader.pure.valuetype import Opaque, OptionalType, Unknown, ValueType, describe, type_of
 from minuet.workflows.refusal import attribute_name, did_you_mean, shown
-from minuet.workflows.tree import Node, Seq, Step
+from minuet.workflows.tree import Node, Step
 
 _METHODS: Final = ("compensate", "keep", "retry", "timeout")
 
@@ -54,7 +54,7 @@ class _StepReader:
             )
             for method in methods:
                 self._method(method, None)
-            return Seq(place=self.body.place(node)), UNKNOWN
+            return nothing(self.body, node)
         arguments = self._arguments(call, action)
         said: dict[str, Any] = {}
         for method in methods:
