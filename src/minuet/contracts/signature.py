@@ -21,7 +21,7 @@ from minuet.contracts.action import (
     Rejection,
     ServiceSpec,
 )
-from minuet.contracts.codec import codec_for
+from minuet.contracts.codec import codec_for, name_of
 from minuet.contracts.handler import Context, Injected, Transaction
 from minuet.contracts.message import event_spec, field_names
 from minuet.contracts.schema import shape_digest
@@ -57,7 +57,7 @@ def check_implements(spec: ServiceSpec, contract: ServiceSpec) -> None:
             )
         if shape_digest(own.result) != shape_digest(promised.result):
             raise DeclarationError(
-                f"{where} returns {_text(own.result)}, its contract says {_text(promised.result)}",
+                f"{where} returns {name_of(own.result)}, its contract says {name_of(promised.result)}",
                 remedy="Make them equal",
             )
         if {r.code for r in own.rejects} - {r.code for r in promised.rejects}:
@@ -162,10 +162,10 @@ def _pair(service: str, spec: ActionSpec, actions: dict[str, ActionSpec]) -> Non
             f"{service}.{name} is pure, and {where} compensates it", remedy="Drop pure=True, or the compensation"
         )
     if not spec.parameters or not _takes(spec.parameters[0].type, undone.result):
-        taken = _text(spec.parameters[0].type) if spec.parameters else "nothing"
+        taken = name_of(spec.parameters[0].type) if spec.parameters else "nothing"
         raise DeclarationError(
-            f"{where} takes {taken}, and {service}.{name} gives {_text(undone.result)}",
-            remedy=f"The first parameter of a compensation is what its action returns: {_text(undone.result)}",
+            f"{where} takes {taken}, and {service}.{name} gives {name_of(undone.result)}",
+            remedy=f"The first parameter of a compensation is what its action returns: {name_of(undone.result)}",
         )
     needed = [p.name for p in spec.parameters[1:] if p.required]
     if needed:
@@ -182,11 +182,11 @@ def _reaction(service: str, reaction: Any, actions: dict[str, ActionSpec]) -> Re
     parameters, injected = _parameters(where, function, _hints(where, function))
     if not parameters or any(p.required for p in parameters[1:]):
         raise DeclarationError(
-            f"{where} takes {_listed(parameters)}", remedy=f"A reaction takes the event: {_text(spec.event)}"
+            f"{where} takes {_listed(parameters)}", remedy=f"A reaction takes the event: {name_of(spec.event)}"
         )
     if parameters[0].type is not spec.event:
         raise DeclarationError(
-            f"{where} takes {_text(parameters[0].type)}, and is subscribed to {_text(spec.event)}",
+            f"{where} takes {name_of(parameters[0].type)}, and is subscribed to {name_of(spec.event)}",
             remedy="Make them the same type",
         )
     is_async = inspect.iscoroutinefunction(function)
@@ -260,7 +260,7 @@ def _check_rejects(where: str, rejects: Iterable[Any]) -> None:
     for rejection in rejects:
         if not (isinstance(rejection, type) and issubclass(rejection, Rejection)) or rejection is Rejection:
             raise DeclarationError(
-                f"{where} rejects with {_text(rejection)}, which is no declared rejection",
+                f"{where} rejects with {name_of(rejection)}, which is no declared rejection",
                 remedy="Derive it: class CardDeclined(Rejection): …",
             )
         code = rejection.code
@@ -272,7 +272,7 @@ def _check_rejects(where: str, rejects: Iterable[Any]) -> None:
             raise DeclarationError(f'{where} rejects with "{code}", which is no code', remedy="Use kebab case")
         if code in seen:
             raise DeclarationError(
-                f'{where} rejects twice with "{code}": {_text(seen[code])} and {_text(rejection)}',
+                f'{where} rejects twice with "{code}": {name_of(seen[code])} and {name_of(rejection)}',
                 remedy="Give one of them another code=",
             )
         seen[code] = rejection
@@ -282,7 +282,7 @@ def _check_events(where: str, events: Iterable[type]) -> None:
     for cls in events:
         if event_spec(cls) is None:
             raise DeclarationError(
-                f"{where} emits {_text(cls)}, which is no event", remedy="Declare it: @event(…) above the class"
+                f"{where} emits {name_of(cls)}, which is no event", remedy="Declare it: @event(…) above the class"
             )
 
 
@@ -290,7 +290,7 @@ def _check_field(where: str, what: str, field: str, event: type) -> None:
     known = field_names(event) or ()
     if field not in known:
         raise DeclarationError(
-            f'{where} has {what}="{field}", and {_text(event)} has no such field',
+            f'{where} has {what}="{field}", and {name_of(event)} has no such field',
             remedy=f"Name one of: {', '.join(known)}",
         )
 
@@ -317,8 +317,4 @@ def _record(name: str, parameters: Iterable[Parameter]) -> type:
 
 
 def _listed(parameters: Iterable[Parameter]) -> str:
-    return "(" + ", ".join(f"{p.name}: {_text(p.type)}" for p in parameters) + ")"
-
-
-def _text(type_: Any) -> str:
-    return type_.__qualname__ if isinstance(type_, type) and not hasattr(type_, "__origin__") else str(type_)
+    return "(" + ", ".join(f"{p.name}: {name_of(p.type)}" for p in parameters) + ")"
