@@ -1,5 +1,6 @@
 """The engine against a plain interpreter, on random workflows: the same facts, values, end and order.
 
+A share is written as Python text, read by the reader, and compared with Python itself: `tests.property.text`.
 `python -m tests.property.equality --workflows 10000` prints its progress, and one line of JSON at the end.
 """
 
@@ -10,6 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +21,7 @@ from minuet.engine.row import RunState
 from minuet.plans.plan import load_plan, make_plan
 from minuet.plans.reach import cancellable, irrevocable
 from minuet.workflows.tree import Step, WorkflowTree
+from tests.property import text
 from tests.property.interpreter import Fact, Oracle, Outcome, Recorded, assert_in_order, interpret, leaves
 from tests.property.maker import Maker
 from tests.property.performer import Meddler, Performer
@@ -98,27 +101,27 @@ def main() -> int:
     """Run many; the exit code is 1 if any differs, or if some kind of node was never made."""
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--workflows", type=int, default=10_000)
+    cli.add_argument("--texts", type=int, help="how many are written as Python text; a fifth as many if not given")
     cli.add_argument("--first", type=int, default=0, help="the first seed")
     cli.add_argument("--depth", type=int, default=3)
     given = cli.parse_args()
-    total, differences, began = Counter[str](), 0, time.monotonic()
-    for i in range(given.workflows):
-        try:
-            total += check(given.first + i, depth=given.depth)
-        except Exception as e:  # every kind of failure is a difference, and is shown with its seed
-            differences += 1
-            if differences <= 5:
-                print(f"seed {given.first + i}: {type(e).__name__}: {str(e)[:600]}", file=sys.stderr)
-        if (i + 1) % 500 == 0:
-            print(f"{i + 1} of {given.workflows} workflows, {differences} differences", file=sys.stderr, flush=True)
-    missing = [k for k in WANTED if not total[k]]
+    texts = given.texts if given.texts is not None else given.workflows // 5
+    began = time.monotonic()
+    trees = _Series("workflows", lambda seed: check(seed, depth=given.depth))
+    trees.run(given.first, given.workflows)
+    written = _Series("texts", text.check)
+    written.run(given.first, texts)
+    total, differences = trees.total, trees.differences + written.differences
+    missing = [k for k in WANTED if given.workflows and not total[k]]
+    missing += [f"text {k}" for k in text.WANTED if texts and not written.total[k]]
     print(
         json.dumps(
             {
                 "workflows": given.workflows,
+                "texts": texts,
                 "differences": differences,
-                "performances": total["performances"],
-                "facts": total["facts"],
+                "performances": total["performances"] + written.total["performances"],
+                "facts": total["facts"] + written.total["facts"],
                 "forgotten": total["forgotten"],
                 "called_off": total["called off"],
                 "missing": missing,
@@ -128,6 +131,26 @@ def main() -> int:
         )
     )
     return 1 if differences or missing else 0
+
+
+class _Series:
+    """Many checks, one after the other, with their progress."""
+
+    def __init__(self, what: str, check: Callable[[int], Counter[str]]) -> None:
+        self.what, self.check = what, check
+        self.total = Counter[str]()
+        self.differences = 0
+
+    def run(self, first: int, number: int) -> None:
+        for i in range(number):
+            try:
+                self.total += self.check(first + i)
+            except Exception as e:  # every kind of failure is a difference, and is shown with its seed
+                self.differences += 1
+                if self.differences <= 5:
+                    print(f"seed {first + i}: {type(e).__name__}: {str(e)[:600]}", file=sys.stderr)
+            if (i + 1) % 500 == 0:
+                print(f"{i + 1} of {number} {self.what}, {self.differences} differences", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

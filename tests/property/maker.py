@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from minuet.contracts.action import RetryPolicy
+from minuet.plans.reach import idle_deadlines
 from minuet.workflows.tree import (
     Attempt,
     Break,
@@ -48,13 +50,14 @@ class Maker:
         """Make a workflow over the input `x`, a number."""
         body, scope = self.block("", ["x"], depth, loop=False)
         value = self.number(scope)
+        body = Seq(place=HERE, parts=(*body.parts, Return(place=HERE, value=value)))
         return WorkflowTree(
             name="made",
             file="made.py",
             input=("x", "int"),
             result_shape="int",
             services={},
-            body=Seq(place=HERE, parts=(*body.parts, Return(place=HERE, value=value))),
+            body=without_idle_deadlines(body),
         )
 
     def number(self, scope: list[str]) -> Expression:
@@ -268,3 +271,20 @@ class Maker:
         if k == 1:
             return Reject(place=HERE, position=position, code=self.r.choice("ab")), scope
         return (Break(place=HERE), scope) if k == 2 else (Continue(place=HERE), scope)
+
+
+def without_idle_deadlines(body: Seq) -> Seq:
+    """Leave out the deadlines that could cancel nothing: no plan is made of them."""
+    found: Seq = _without(body, {d.position for d in idle_deadlines(body)})
+    return found
+
+
+def _without(node: Any, idle: set[str]) -> Any:
+    match node:
+        case Deadline() if node.position in idle:
+            return _without(node.body, idle)
+        case Node():
+            return replace(node, **{f.name: _without(getattr(node, f.name), idle) for f in fields(node)})
+        case tuple() if node and isinstance(node[0], Node):
+            return tuple(_without(n, idle) for n in node)
+    return node

@@ -89,7 +89,7 @@ class Performer:
         self.r = random.Random(seed)
         self.oracle = oracle
         self.program = program
-        self.nodes = {n.position: n for n in _positions(tree.body)}
+        self.nodes = self.nodes_of(tree)
         self.rows = Rows()
         self.now = LONG_AGO
         self.todo: list[Callable[[], None]] = []
@@ -97,6 +97,11 @@ class Performer:
         self.retries: list[Action] = []
         self.forgotten = 0
         self.k: Knowledge = self.take(decide.begin(self.program, 1, None, str(input_).encode(), self.now))
+
+    @staticmethod
+    def nodes_of(tree: WorkflowTree) -> dict[str, Any]:
+        """Give the nodes of a tree by their positions."""
+        return {n.position: n for n in _positions(tree.body)}
 
     def take(self, d: Decided | None) -> Knowledge:
         """Commit, and carry out what was asked for."""

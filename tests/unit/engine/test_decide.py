@@ -340,15 +340,6 @@ def test_a_list_that_is_too_long_after_a_pivot_stops_the_run_until_a_person_give
     assert (run.state, run.result) == ("completed", [5])
 
 
-def test_a_deadline_without_a_duration_after_a_pivot_stops_the_run_until_a_person_lets_it_go_on() -> None:
-    run = Run(pivot("1"), deadline("2", step("2.1"), FAILS)).ok("1")
-    assert (run.state, run.running) == ("stuck", [])
-    assert run.resolve("2", Done(b"true"))
-    assert (run.state, run.running, run.timers) == ("running", ["2.1"], {})
-    run.ok("2.1")
-    assert run.state == "completed"
-
-
 def test_a_deadline_that_is_no_duration_stops_the_run_visibly_and_its_block_goes_on() -> None:
     run = Run(deadline("1", seq(step("1.1"), step("1.2")), X), x="soon")
     assert (run.state, run.running) == ("stuck", ["1.1"])

@@ -92,7 +92,7 @@ def test_a_sleep_until_an_instant_says_which() -> None:
 def test_a_deadline_around_bounds_what_is_inside_it() -> None:
     run = Run(deadline("1", par("2", step("2a"), wait("2b"))), step("3"))
     assert [w.until_ms for w in waiting(run.k)] == [NOW + 5000, NOW + 5000]
-    late = Run(pivot("0"), deadline("1", step("2"))).ok("0")
+    late = Run(deadline("1", seq(pivot("2"), step("3")))).ok("2")
     assert [w.until_ms for w in waiting(late.k)] == [None], "it cannot be called off any more"
 
 

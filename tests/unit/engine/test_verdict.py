@@ -320,11 +320,6 @@ def test_what_is_taken_back_has_no_deadline() -> None:
     assert (run.state, run.result["code"]) == ("compensated", "no")
 
 
-def test_the_deadline_of_a_block_without_anything_to_do_is_never_set() -> None:
-    run = Run(deadline("1", seq()), step("2"))
-    assert (run.timers, run.rows.timers, run.running) == ({}, {}, ["2"])
-
-
 def test_a_deadline_of_nothing_passes_at_once() -> None:
     run = Run(deadline("1", wait("1.1"), ("lit", 0))).after(0)
     assert run.state == "compensated"
