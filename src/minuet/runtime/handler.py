@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,11 +12,14 @@ from minuet.contracts.action import ActionSpec, Rejection
 from minuet.contracts.codec import codec_for
 from minuet.contracts.handler import Context, Transaction
 from minuet.contracts.service import Service, service_spec
+from minuet.engine import bound
 from minuet.engine.answer import Answer, Done, Failed, Rejected
 from minuet.engine.knowledge import COMPENSATION, Action
 from minuet.errors import DeclarationError, InvalidPayload, MinuetError
 from minuet.ids import op_key, run_text
 from minuet.workflows.expression import ExpressionFailed
+
+_YEAR_S: Final = 365 * 86_400
 
 
 class Refused(Exception):
@@ -88,10 +91,11 @@ class Handler:
             else:
                 raw = {name: k.raw(v, round_) for name, v in rule.arguments}
                 found = {name: decode(raw[name]) for name, decode in self.decoders if name in raw}
-        except (ExpressionFailed, InvalidPayload) as e:
+        except Exception as e:  # a type's own code may raise anything
+            why = _told(e) if isinstance(e, ExpressionFailed | InvalidPayload) else f"{type(e).__name__}: {_told(e)}"
             if action.direction != COMPENSATION and "invalid-value" in rule.about["codes"]:
-                raise Refused(Rejected("invalid-value", str(e))) from e
-            raise Refused(Failed(f"invalid-value: {e}", final=True)) from e
+                raise Refused(Rejected("invalid-value", why)) from e
+            raise Refused(Failed(f"invalid-value: {why}", final=True)) from e
         if self.injected:
             found.update(self.injected)
         return found
@@ -119,26 +123,45 @@ class Handler:
             return Done(None)
         try:
             return Done(self.encode(result))
-        except InvalidPayload as e:
-            return Failed(f"{self.name} returned what it does not declare: {e}", final=True)
+        except Exception as e:  # a type's own code may raise anything; a list that holds itself has no end
+            return Failed(f"{self.name} returned what it does not declare: {_told(e)}", final=True)
 
     def raised(self, error: BaseException) -> Answer:
         """Classify an exception: a rejection is an answer, everything else is a technical failure."""
         if isinstance(error, Rejection):
             try:
                 details = msgspec.json.decode(msgspec.json.encode(error.details)) if error.details else None
-            except (TypeError, ValueError) as e:
-                return Failed(f"{self.name} rejected with details that are no JSON: {e}", final=True)
-            return Rejected(type(error).code, error.message, details)
+            except Exception as e:
+                return Failed(f"{self.name} rejected with details that are no JSON: {_told(e)}", final=True)
+            return Rejected(type(error).code, _told(error), details)
         final = isinstance(error, DeclarationError) or (
             isinstance(error, MinuetError) and error.code == "foreign-await"
         )
+        text = _told(error)
+        return Failed(
+            f"{type(error).__name__}: {text}" if text else type(error).__name__, _retry_after_ms(error), final
+        )
+
+
+def _retry_after_ms(error: BaseException) -> int | None:
+    """Give when an error says that one may come back; at most a year."""
+    try:
         wait = getattr(error, "retry_after", None)
-        if isinstance(wait, timedelta):
-            wait = wait.total_seconds()
-        after = round(wait * 1000) if isinstance(wait, int | float) and wait >= 0 else None
-        text = str(error).strip()
-        return Failed(f"{type(error).__name__}: {text}" if text else type(error).__name__, after, final)
+        seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
+        return round(min(seconds, _YEAR_S) * 1_000) if isinstance(seconds, int | float) and seconds >= 0 else None
+    except Exception:
+        return None  # it cannot say
+
+
+def _told(error: BaseException) -> str:
+    """Give the text of an error, if it can be told, such that it can be stored."""
+    try:
+        text = str(error.message if isinstance(error, Rejection) else error).strip()
+    except Exception:
+        return ""
+    if len(text) > bound.ERROR_CHARS:
+        text = f"{text[: bound.ERROR_CHARS]}… ({len(text):,} characters)"
+    return text.encode(errors="replace").decode()
 
 
 class Handlers:

@@ -152,6 +152,9 @@ class Worker:
         slot.began_ms = self._clock.monotonic_ms()
         try:
             await self._call(handler, action, ticket)
+        except Exception as e:  # a mistake of ours about one action must not cost the slot
+            log.exception("%s could not be performed", handler.name)
+            self._receiver.answered(action, ticket, Failed(f"{type(e).__name__} inside the platform", final=True), [])
         except asyncio.CancelledError:
             if not slot.cut_ms:
                 raise
@@ -192,7 +195,7 @@ class Worker:
             if task is not None and task.cancelling():
                 raise
             answer = handler.raised(e)  # the action itself was cancelled, by something that it called
-        except Exception as e:  # every exception of a user's action is an answer: rejection or failure
+        except BaseException as e:  # whatever a user's action raises is an answer: not even SystemExit ends the others
             answer = handler.raised(e)
             if isinstance(answer, Failed):
                 log.debug("action failed: %s", handler.name, exc_info=e)
@@ -220,7 +223,7 @@ class Worker:
                 if task is not None and task.cancelling():
                     raise
                 answer = handler.raised(e)
-            except Exception as e:  # as above
+            except BaseException as e:  # as above
                 answer = handler.raised(e)
             else:
                 if first is not None:
