@@ -126,9 +126,10 @@ def simplify(
 ) -> tuple[list[Condition], dict[int, int]]:
     """Drop what can never be true, nodes that only repeat another, and what nobody asks for.
 
-    `roots` are the nodes that somebody watches; `also` names, for nodes whose inputs are outside the network (arms
-    of a switch, facts of a rule), the nodes of which one must hold before. Gives the new nodes, in an order that
-    depends on the structure alone, and where each old node has gone (FALSE for what can never be true).
+    `roots` are the nodes that somebody watches; `also` names, for nodes that hold by more than their inputs (arms of
+    a switch, facts of a rule, counts of elements, of which there may be none), those of which one must hold before.
+    Gives the new nodes, in an order that depends on the structure alone, and where each old node has gone (FALSE for
+    what can never be true).
     """
     possible = _possible(nodes, also)
     target = list(range(len(nodes)))
@@ -183,8 +184,7 @@ def _possible(nodes: list[Condition], also: dict[int, list[int]]) -> set[int]:
             parents.setdefault(s, []).append(i)
     found: set[int] = set()
     missing = {i: len({s for s, _ in n.inputs}) for i, n in enumerate(nodes) if n.kind == "and"}
-    # A `count` may be of no elements at all, whatever becomes of its input.
-    todo = [i for i, n in enumerate(nodes) if n.kind in ("start", "count") or (n.kind == "and" and not n.inputs)]
+    todo = [i for i, n in enumerate(nodes) if n.kind == "start" or (n.kind == "and" and not n.inputs)]
     while todo:
         i = todo.pop()
         if i in found:

@@ -215,7 +215,9 @@ def _tidy(compiled: Compiled, plan: Plan) -> None:
     before: dict[str, list[int]] = {}  # position -> conditions of the rules that stand there
     for r in compiled.rules:
         before.setdefault(r.position, []).append(r.when)
+    begun = {r.about["block"]: [r.when] for r in compiled.rules if r.kind == "fork"}
     also |= {i: before.get(c.of[0], []) for i, c in enumerate(compiled.network.nodes) if c.kind == "fact"}
+    also |= {i: begun[c.of[0]] for i, c in enumerate(compiled.network.nodes) if c.kind == "count"}
     possible = simplify(compiled.network.nodes, range(len(compiled.network.nodes)), also)[1]
     rules = [r for r in compiled.rules if possible[r.when] != FALSE]
     live = [s for s in compiled.switches if possible[s.trigger] != FALSE]

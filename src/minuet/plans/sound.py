@@ -273,7 +273,7 @@ class _Check:
                     self.block(v.of[0], at)
                     inner = (*v.scope, v.of[0])
                 case "left":
-                    self.need(self.scope_of(v.of[0], at) == v.scope, f"{at} was left in another round")
+                    self.need(v.of[0] == FALSE or self.scope_of(v.of[0], at) == v.scope, f"{at} was left elsewhere")
                     self.need(0 <= v.of[1] < len(self.plan.values), f"{at} names no value:", v.of[1])
                     inner = self.plan.values[v.of[1]].scope
                     self.need(inner[:-1] == v.scope, f"{at} leaves more than one block")
