@@ -55,7 +55,7 @@ def _nobody_listens(fraction: float, note: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Which piece of work an action is doing: of which run, where in it, and the how-manieth attempt.
+    """Which piece of work an action is doing: of which run, where in it, and which attempt it is.
 
     `op_key` is the same at every attempt, and at no other piece of work: the key to give to the outside world.
     `round` has one index for each enclosing loop or `each`, outermost first. `attempt` counts from 1.

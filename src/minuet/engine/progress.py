@@ -125,6 +125,9 @@ def _action(k: Knowledge, action: Action) -> Waiting:
             detail = f"held, the run is paused{error}"
         case _:
             detail = f"attempt {action.attempts + 1}{error}" if action.attempts else ""
+            if action.progress is not None:
+                fraction, note = action.progress
+                detail = ", ".join(filter(None, (f"{fraction:.0%}", note, detail)))
     return Waiting(
         position=rule.position,
         round=round_text(round_),

@@ -12,8 +12,9 @@ from minuet.contracts.service import Service, service_spec
 from minuet.engine.port import RunFilter, Store
 from minuet.engine.program import Program
 from minuet.engine.row import Decision, PlanRow
-from minuet.errors import Conflict, DeclarationError, NotRunning, PlanInvalid
+from minuet.errors import Conflict, DeclarationError, NotRunning, PlanInvalid, WorkflowRefused
 from minuet.ids import RunIds
+from minuet.plans.check import check
 from minuet.plans.plan import Plan, load_plan, make_plan
 from minuet.runtime.client import Verbs, encode_input, result_of
 from minuet.runtime.clock import SystemClock, WaitingClock
@@ -83,10 +84,12 @@ class App(Verbs):
         """Compile the workflows, by name.
 
         Raises:
-            WorkflowRefused: a part has a style in which it cannot be performed.
+            WorkflowRefused: a part has a style in which it cannot be performed, or a deadline could cancel nothing.
         """
         settings = settings or load_settings(app=self.given)
         settings.check_styles(self.workflows)
+        if findings := [f for w in self.workflows.values() for f in check(w.tree)]:
+            raise WorkflowRefused(findings)
         return {name: make_plan(w.tree, settings.placement(name)) for name, w in self.workflows.items()}
 
     @property
@@ -262,6 +265,13 @@ def _check_services(services: Sequence[Service], workflows: Iterable[AnyWorkflow
                 f"{spec.name} has reactions ({', '.join(spec.reactions)}), which this release cannot perform yet",
                 remedy="Leave the service out, or make what it reacts to a step of a workflow",
             )
+        for a in spec.actions.values():
+            if a.outside is not None and a.outside.idempotency != "key":
+                raise DeclarationError(
+                    f"{spec.name}.{a.name} declares idempotency={a.outside.idempotency!r}, "
+                    "which this release cannot keep yet: it would call again",
+                    remedy='Declare idempotency="key", and send context.op_key with every call',
+                )
     for w in workflows:
         w.check_startable()
         for parameter, cls in w.services.items():

@@ -211,7 +211,7 @@ def rejection_of(flow: Workflow[Any, Any, Any], view: RunView) -> Rejection:
     """Give a rejection as the class that was declared for its code."""
     told = view.rejection
     assert told is not None
-    classes: dict[str, type[Rejection]] = dict(PLATFORM_CODES)
+    classes: dict[str, type[Rejection]] = {**PLATFORM_CODES, **flow.rejections}
     for service in flow.services.values():
         for a in service_spec(service).actions.values():
             classes.update((r.code, r) for r in a.rejects)

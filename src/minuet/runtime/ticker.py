@@ -61,15 +61,13 @@ class Ticker:
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        polled_ms = 0
+        poll_ms, polled_ms = 0, 0
         while True:
             now = self._clock.now_ms()
-            if not 0 <= now - polled_ms < POLL_EVERY_MS:
-                polled_ms = now if await self._poll(now) else 0
+            if now >= poll_ms or now < polled_ms:  # it is time, or the clock has been put back
+                polled_ms, poll_ms = now, await self._poll(now)
             await self._look(now)
-            next_ms = polled_ms + POLL_EVERY_MS
-            if self._heap:
-                next_ms = min(next_ms, self._heap[0][0])
+            next_ms = min(poll_ms, self._heap[0][0]) if self._heap else poll_ms
             self._changed.clear()
             delay_ms = max(0, next_ms - self._clock.now_ms())
             if not delay_ms:
@@ -101,8 +99,8 @@ class Ticker:
             if looked % BATCH == 0:
                 await self._clock.sleep_ms(0)
 
-    async def _poll(self, now: int) -> bool:
-        """Ask the store what is due soon; False if there is more of it than one page."""
+    async def _poll(self, now: int) -> int:
+        """Ask the store what is due soon; gives when to ask again: sooner where there is more than one page of it."""
         store = self._participant.store
         try:
             timers = await store.timers_due(now + NEAR_MS, PAGE)
@@ -112,6 +110,7 @@ class Ticker:
             for attempt in attempts:
                 await self._participant.load(attempt.run)
         except StoreError:
-            return True  # polled again at its time
-        overdue = len(timers) == PAGE and timers[-1].due_at_ms <= now
-        return not overdue and len(attempts) < PAGE
+            return now + POLL_EVERY_MS
+        if len(attempts) == PAGE:
+            return now
+        return min(now + POLL_EVERY_MS, timers[-1].due_at_ms) if len(timers) == PAGE else now + POLL_EVERY_MS

@@ -111,13 +111,14 @@ class TransactionalCall:
             self._answer = self._classify(end.value, None)
             return None
         except BaseException as e:
-            self._answer = self._classify(None, e)
+            # Whatever asks for the event loop finds none here; that is the same mistake as to wait for something else.
+            is_foreign = isinstance(e, RuntimeError) and str(e) == "no running event loop"
+            self._answer = self._classify(None, _foreign() if is_foreign else e)
             return None
         if isinstance(asked, Statement):
             return asked
         self._coroutine.close()
-        foreign = ForeignAwait("a transactional action awaited something else after its first statement")
-        self._answer = self._classify(None, foreign)
+        self._answer = self._classify(None, _foreign())
         return None
 
     def keeps_writes(self) -> bool:
@@ -132,6 +133,10 @@ class TransactionalCall:
         elif undo and isinstance(self._answer, Done):
             self._answer = Failed("the writes could not be kept")
         return self._decide(self._answer)
+
+
+def _foreign() -> ForeignAwait:
+    return ForeignAwait("a transactional action awaited something else after its first statement")
 
 
 class SetupCall:

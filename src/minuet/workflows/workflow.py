@@ -34,6 +34,7 @@ class Workflow(Generic[A, P, R_co]):
         self.tree = reading.tree
         self.signature = reading.signature
         self.events = reading.events
+        self.rejections = reading.rejections
         self.notes: tuple[Finding, ...] = reading.notes
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__

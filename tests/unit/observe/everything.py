@@ -117,7 +117,7 @@ async def everything(
             each(order.lines, lambda line: inventory.reserve(line), limit=50, at_once=4),  # noqa: PLW0108 - `each` reads a lambda
         )
         if at(payments, receipt.risk > limit and order.total > 100):
-            await payments.review(receipt)
+            await payments.review(receipt).keep()
     if tried.rejected:
         await orders.backorder(order_id)
         return None

@@ -23,6 +23,7 @@ from minuet import (
     WorkflowRefused,
     action,
     compensation,
+    deadline,
     event,
     on,
     publish,
@@ -337,6 +338,29 @@ async def test_a_choreographed_workflow_is_refused_with_its_place() -> None:
         await app.open()
     assert caught.value.findings[0].code == "M513"
     assert caught.value.findings[0].file.endswith("test_app.py")
+
+
+@workflow
+async def idle_deadline(order: str, *, desk: Desk) -> str:
+    await desk.flaky(order)  # cannot be taken back
+    async with deadline(60):
+        return await desk.open(order)
+
+
+@workflow
+async def early_return(order: str, *, desk: Desk) -> str:
+    if order == "":
+        return await desk.flaky(order)  # whoever comes here does not come to the deadline
+    async with deadline(60):
+        return await desk.open(order)
+
+
+async def test_a_deadline_that_could_cancel_nothing_is_refused_with_its_place() -> None:
+    app = App("test", services=[Desk()], workflows=[idle_deadline])
+    with pytest.raises(WorkflowRefused, match="could cancel nothing") as caught:
+        app.plans(Settings())
+    assert caught.value.findings[0].code == "M514"
+    assert App("test", services=[Desk()], workflows=[early_return]).plans(Settings())
 
 
 async def _is(run: object, state: str) -> bool:

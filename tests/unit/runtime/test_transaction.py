@@ -61,7 +61,7 @@ class Bank(Service):
     @action
     async def wander(self, amount: int, *, tx: Transaction = injected()) -> int:
         await tx.execute("update account set amount = amount - ? where id = 'a'", amount)
-        await asyncio.sleep(0)
+        await asyncio.sleep(amount / 1000)
         return amount
 
     @action
@@ -180,10 +180,13 @@ async def test_an_exception_undoes_the_writes() -> None:
         assert await balance(app) == 100
 
 
-async def test_waiting_for_something_else_after_the_first_statement_parks_the_step_and_undoes_its_writes() -> None:
+@pytest.mark.parametrize("amount", [0, 30])
+async def test_waiting_for_something_else_after_the_first_statement_parks_the_step_and_undoes_its_writes(
+    amount: int,
+) -> None:
     async with program(Bank()) as app:
         with pytest.raises(RunParked, match="awaited something else"):
-            await app.run(wander, 30)
+            await app.run(wander, amount)
         assert await balance(app) == 100
 
 

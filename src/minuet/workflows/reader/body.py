@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from minuet.contracts.action import ServiceSpec
+from minuet.contracts.action import Rejection, ServiceSpec
 from minuet.workflows.reader.pure.typed import POISON, Typed
 from minuet.workflows.reader.pure.valuetype import UNKNOWN, ValueType
 from minuet.workflows.reader.scope import Scope
@@ -20,8 +20,8 @@ class Body:
     """One body that is being read. `scope` is the point of the text that the reader has come to.
 
     `services` are the keyword-only parameters; `lambdas` are the names that lambdas and comprehensions bind, which
-    hide others. `events` are the types of the events that it waits for, by name; `taken` are the names that variables
-    of lambdas have.
+    hide others. `events` are the types of the events that it waits for, by name, `rejections` those that it raises, by
+    code; `taken` are the names that variables of lambdas have.
     """
 
     source: Source
@@ -30,6 +30,7 @@ class Body:
     scope: Scope = field(default_factory=Scope)
     lambdas: dict[str, Typed] = field(default_factory=dict)
     events: dict[str, type] = field(default_factory=dict)
+    rejections: dict[str, type[Rejection]] = field(default_factory=dict)
     hidden_count: int = 0
     taken: set[str] = field(default_factory=set)
 

@@ -57,6 +57,8 @@ def read_raise(flow: Flow, node: ast.Raise, numbers: Numbers) -> Reject:
                 message = text
             case _:
                 body.refuse("M004", argument, "the message of a rejection is part of the plan", "write it as text")
+    if rejection is not None:
+        body.rejections[rejection.code] = rejection
     for keyword in keywords:
         remedy = "reject in an action, which may give details"
         body.refuse("M004", keyword, "a rejection of a workflow has no details", remedy)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from minuet.contracts.action import ServiceSpec
+from minuet.contracts.action import Rejection, ServiceSpec
 from minuet.contracts.message import event_spec
 from minuet.errors import WorkflowRefused
 from minuet.finding import Finding
@@ -23,11 +23,12 @@ from minuet.workflows.tree import Node, Seq, WorkflowTree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What reading a workflow gives: its tree and signature, the types of its events, notes that forbid nothing."""
+    """What reading gives: tree and signature, the types that it waits for and raises, notes that forbid nothing."""
 
     tree: WorkflowTree
     signature: Signature
     events: dict[str, type]
+    rejections: dict[str, type[Rejection]]
     notes: tuple[Finding, ...] = ()
 
 
@@ -59,7 +60,13 @@ def read_workflow(function: FunctionType, name: str | None = None) -> Reading:
         body=seq,
         events={name: spec.version for name, cls in body.events.items() if (spec := event_spec(cls)) is not None},
     )
-    return Reading(tree=tree, signature=signature, events=body.events, notes=tuple(refusals.findings))
+    return Reading(
+        tree=tree,
+        signature=signature,
+        events=body.events,
+        rejections=body.rejections,
+        notes=tuple(refusals.findings),
+    )
 
 
 def _source(function: FunctionType) -> Source:
@@ -80,7 +87,13 @@ def _finding(code: str, file: str, line: int, message: str, remedy: str) -> Find
 def _inline(caller: Body, workflow: Any, services: dict[str, ServiceSpec], prefix: str) -> tuple[Node, ValueType]:
     """Read the body of a workflow where another one calls it, with the services that it is given there."""
     signature: Signature = workflow.signature
-    body = Body(source=_source(workflow.function), services=services, refusals=caller.refusals, events=caller.events)
+    body = Body(
+        source=_source(workflow.function),
+        services=services,
+        refusals=caller.refusals,
+        events=caller.events,
+        rejections=caller.rejections,
+    )
     return _statements(body, signature, prefix), type_of(signature.result)
 
 
