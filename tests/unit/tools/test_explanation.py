@@ -29,8 +29,8 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from minuet import (Rejection, Service, action, attempt, deadline, choreography, compensation, each, orchestration, sleep,
-                    together, workflow)
+from minuet import (Rejection, Service, action, attempt, choreography, compensation, deadline, each,
+                    orchestration, sleep, together, workflow)
 
 @dataclass(frozen=True)
 class Line:
