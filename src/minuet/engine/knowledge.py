@@ -252,6 +252,7 @@ class Knowledge:
                     k = (parent, r) if r else parent
                     self.missing[k] -= 1
                     if not self.missing[k]:
+                        del self.missing[k]
                         todo.append((parent, r))
             for s in program.switches_of[node]:
                 self.switch(s, rnd, todo)
@@ -270,8 +271,11 @@ class Knowledge:
                 if k not in self.true:
                     missing += 1
                     self.waiters.setdefault(k, []).append((node, rnd))
+        if missing == 1:
+            self.missing.pop(key, None)
+            return True
         self.missing[key] = missing - 1
-        return missing == 1
+        return False
 
     def switch(self, s: int, rnd: Round, todo: list[tuple[int, Round]] | None = None) -> None:
         """Evaluate a guard whose trigger holds."""
