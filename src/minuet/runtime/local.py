@@ -182,20 +182,8 @@ class LocalControl(Reading):
         self, event: str, key: str, data: bytes, *, id_: str | None = None, source: str = ""
     ) -> EventReceipt:
         """Take an event from outside; see `Control.send`."""
-        cls = self._events.get(event)
-        spec = event_spec(cls) if cls is not None else None
-        if cls is None or spec is None:
-            known = ", ".join(sorted(self._events)) or "none"
-            raise NotFound(f"there is no event type {event!r}", remedy=f"Known here: {known}", event=event)
         _check_key(key)
-        codec: Codec[Any] = codec_for(cls)
-        value = codec.decode(read_json(data, max_bytes=bound.INPUT_BYTES))
-        if spec.key is not None and str(getattr(value, spec.key)) != key:
-            raise InvalidPayload(
-                f"the key is {key!r}, but {spec.key} in the data is {getattr(value, spec.key)!r}",
-                remedy="Give the same in both, or leave the key out",
-                path=f"$.{spec.key}",
-            )
+        version, body = self._read_event(event, key, read_json(data, max_bytes=bound.INPUT_BYTES))
         store, now = self._participant.store, self._participant.clock.now_ms()
         source = source or "/outside"
         message = id_ or f"{run_text(self._participant.ids.next(now))}"
@@ -203,7 +191,7 @@ class LocalControl(Reading):
         if id_ is not None and await store.find_event(source, message) is not None:
             return EventReceipt(id=message, outcome="duplicate", waiting=waiting)
         row = InboxRow(
-            source, message, event, spec.version, key, codec.encode(value).decode(), "kept", None, None, None,
+            source, message, event, version, key, body.decode(), "kept", None, None, None,
             now, now + bound.KEEP_EARLY_EVENT_MS,
         )  # fmt: skip
         decision = Decision()
@@ -214,6 +202,26 @@ class LocalControl(Reading):
             return EventReceipt(id=message, outcome="duplicate", waiting=waiting)
         self._participant.matcher.look_at(event, key)
         return EventReceipt(id=message, outcome="accepted", waiting=waiting)
+
+    def _read_event(self, event: str, key: str, raw: bytes) -> tuple[int, bytes]:
+        """Give the version and the bytes of an event, checked against its type."""
+        cls = self._events.get(event)
+        spec = event_spec(cls) if cls is not None else None
+        if cls is None or spec is None:
+            version = self._participant.awaited_events.get(event)
+            if version is not None:
+                return version, raw  # runs of an earlier release wait for it, and this one has no type for it
+            known = ", ".join(sorted({*self._events, *self._participant.awaited_events})) or "none"
+            raise NotFound(f"there is no event type {event!r}", remedy=f"Known here: {known}", event=event)
+        codec: Codec[Any] = codec_for(cls)
+        value = codec.decode(raw)
+        if spec.key is not None and str(getattr(value, spec.key)) != key:
+            raise InvalidPayload(
+                f"the key is {key!r}, but {spec.key} in the data is {getattr(value, spec.key)!r}",
+                remedy="Give the same in both, or leave the key out",
+                path=f"$.{spec.key}",
+            )
+        return spec.version, codec.encode(value)
 
     # Operators' verbs
 

@@ -86,7 +86,7 @@ class Participant:
         self.ids = ids
         self.programs: dict[str, Program] = {}  # by digest
         self.broken: dict[str, str] = {}  # digests whose plan cannot be loaded, and why
-        self.awaited_events: set[str] = set()  # types of events that some plan waits for
+        self.awaited_events: dict[str, int] = {}  # types of events that some plan waits for, with their versions
         self.memory = Memory(runs_in_memory)
         self.late_answers = 0
         self.stopping = False
@@ -102,7 +102,7 @@ class Participant:
     def add_program(self, program: Program) -> None:
         """Know a plan."""
         self.programs[program.plan.digest] = program
-        self.awaited_events.update(r.about["event"] for r in program.rules if r.kind == "wait")
+        self.awaited_events.update((r.about["event"], r.about["version"]) for r in program.rules if r.kind == "wait")
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Let something go on by itself; what it raises is logged."""
