@@ -11,6 +11,7 @@ import msgspec
 
 from minuet.engine import damage, retry
 from minuet.engine.answer import Answer, Done, Failed, Rejected
+from minuet.engine.carry import Carried
 from minuet.engine.decided import (
     Decided,
     append,
@@ -26,11 +27,11 @@ from minuet.engine.decided import (
     settle,
     tombstone,
 )
-from minuet.engine.evaluate import act
+from minuet.engine.evaluate import act, compensate
 from minuet.engine.knowledge import COMPENSATION, FORWARD, Action, Knowledge, Round
 from minuet.engine.port import StoredRun
-from minuet.engine.program import CANCEL, REQUESTED, Program
-from minuet.engine.row import ENDED, AttemptRow, InboxRow, InboxTaken, RunRow, RunState
+from minuet.engine.program import CANCEL, REQUESTED, START_POSITION, Program
+from minuet.engine.row import ENDED, AttemptRow, InboxRow, InboxTaken, RunRow, RunState, Slot, slot_of
 from minuet.engine.verdict import reject_idle
 from minuet.errors import InvalidPayload
 from minuet.ids import parse_round, round_text
@@ -43,6 +44,8 @@ __all__ = [
     "begin",
     "cancel",
     "event_came",
+    "given_up",
+    "heard",
     "pause",
     "recall",
     "resolve",
@@ -159,6 +162,8 @@ def answered(k: Knowledge, action: Action, ticket: int, answer: Answer, now_ms: 
             label = "compensated" if action.direction == COMPENSATION else "ok"
             finish(k, d, action)
             record(k, d, position, round_, label, None if label == "compensated" else value, now_ms)
+            if label == "ok" and (position, round_) in k.abandoned:
+                compensate(k, d, k.program.compensations[position], round_, now_ms)
         case Rejected(code, message, details) if action.direction == FORWARD and code in action.rule.about["codes"]:
             finish(k, d, action)
             value = msgspec.json.encode({"message": message, "details": details})
@@ -169,6 +174,39 @@ def answered(k: Knowledge, action: Action, ticket: int, answer: Answer, now_ms: 
             retry.failed(k, d, action, failure, now_ms)
         case Failed():
             retry.failed(k, d, action, answer, now_ms)
+    act(k, d, now_ms)
+    settle(k, d)
+    return d
+
+
+def heard(
+    k: Knowledge, position: str, round_: Round, label: str, value: bytes | None, carry: Carried, now_ms: int
+) -> Decided | None:
+    """Take a fact that another participant has recorded, with what it carries. None if it is no news."""
+    slot = slot_of(label)
+    if (position, round_) in k.outcomes if slot == Slot.OUTCOME else (position, round_, slot) in k.marks:
+        return None
+    d = Decided(k)
+    k.take(carry)
+    if position == START_POSITION:
+        k.input = value
+    record(k, d, position, round_, label, value, now_ms)
+    act(k, d, now_ms)
+    settle(k, d)
+    return d
+
+
+def given_up(k: Knowledge, position: str, round_: Round, now_ms: int) -> Decided:
+    """Take that a step's owner has given it up: it does not run any more, or it is taken back once it has."""
+    d = Decided(k)
+    action = k.pending.get((position, round_, FORWARD))
+    k.abandoned.add((position, round_))
+    if action is not None and action.state != "running":
+        tombstone(k, d, action, now_ms)
+    elif action is None and (position, round_) not in k.outcomes:
+        k.tombstones.add((position, round_))
+    elif action is None and k.outcomes[position, round_][0] == "ok":
+        compensate(k, d, k.program.compensations[position], round_, now_ms)
     act(k, d, now_ms)
     settle(k, d)
     return d

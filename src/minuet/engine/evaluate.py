@@ -86,7 +86,7 @@ def _verdict(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -
     label, value = k.outcomes[step, round_]
     if (verdict := k.outcomes.get((rule.position, round_))) is None:
         record(k, d, rule.position, round_, label, value, now_ms)
-    elif verdict[0] == "rejected:timeout" and label == "ok":
+    elif verdict[0] == "rejected:timeout" and label == "ok" and k.program.who is None:
         compensate(k, d, k.program.compensations[step], round_, now_ms)  # it ran after all
 
 

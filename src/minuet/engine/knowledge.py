@@ -6,6 +6,7 @@ and the rows beside them. It is a cache of the rows: forgetting it and folding t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from minuet.engine.program import (
     Program,
 )
 from minuet.engine.row import RunState, Slot, slot_of
-from minuet.plans.condition import FALSE
+from minuet.plans.condition import FALSE, START
 from minuet.plans.rule import Rule, Switch, Value
 from minuet.workflows.expression import ExpressionFailed, evaluate, to_json_bytes
 
@@ -87,8 +88,10 @@ class Knowledge:
     """What is known of one run."""
 
     __slots__ = (
+        "abandoned",
         "agenda",
         "cancelled",
+        "carried",
         "counts",
         "dirty",
         "ended_at_ms",
@@ -153,6 +156,7 @@ class Knowledge:
         self.counts: dict[tuple[int, Round], int] = {}
         self.fans: dict[tuple[int, Round], list[int]] = {}  # (block, round) -> [elements, released]
         self.stalled: list[tuple[str, int, Round]] = []
+        self.carried: dict[tuple[int, Round], bytes] = {}  # values that came with facts, as JSON text
         self.memo: dict[tuple[int, Round], Any] = {}
         self.agenda: list[tuple[int, Round]] = []
         self.unknown: set[tuple[int, Round]] | None = None  # while values are read from the ground up
@@ -162,13 +166,21 @@ class Knowledge:
         self.pending: dict[tuple[str, Round, str], Action] = {}
         self.timers: dict[tuple[str, Round, str], int] = {}
         self.waits: dict[tuple[str, Round], tuple[str, str, int]] = {}  # -> event, key, since
+        self.abandoned: set[tuple[str, Round]] = set()
         self.tombstones: set[tuple[str, Round]] = set()
 
     # Facts
 
     def begin(self) -> None:
         """Learn that the run has begun."""
-        self._hold([(1, ())])
+        self._hold([(START, ())])
+
+    def take(self, carry: Mapping[tuple[int, Round], bytes]) -> None:
+        """Take values that came with a fact."""
+        for key, raw in carry.items():
+            if key not in self.carried:
+                self.carried[key] = raw
+                self.memo.setdefault(key, _decode(raw))
 
     def learn(self, position: str, round_: Round, label: str, value: bytes | None) -> bool:
         """Learn a fact; rules that it makes true are put on the agenda. False if it is no news."""
@@ -408,6 +420,8 @@ class Knowledge:
         value = self.program.values[v]
         match value.kind:
             case "input":
+                if not self.holds(START, ()):
+                    return MISSING  # whoever was not told of the beginning has it only as far as it was carried
                 return _decode(self.input) if self.input is not None else None
             case "out":
                 found = self.outcomes.get((value.of[0], rnd))
@@ -465,7 +479,9 @@ class Knowledge:
             value = values[v]
             rnd = rnd[: len(value.scope)]
             match value.kind:
-                case "out":
+                case _ if self.carried and (v, rnd) in self.carried:
+                    return self.carried[v, rnd]
+                case "out" if (value.of[0], rnd) in self.outcomes:
                     return self.outcomes[value.of[0], rnd][1] or b"null"
                 case "input":
                     return self.input or b"null"

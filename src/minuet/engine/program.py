@@ -6,11 +6,12 @@ from typing import Any
 
 from minuet.contracts.action import RetryPolicy
 from minuet.engine import bound
-from minuet.plans.condition import ENTER, EXIT, FALSE, FAN, FIRST, LAST, NEXT, OUTER, PREV, SAME
+from minuet.plans.condition import ENTER, EXIT, FALSE, FAN, FIRST, LAST, NEXT, OUTER, PREV, SAME, START
 from minuet.plans.plan import Plan
-from minuet.plans.rule import Rule
+from minuet.plans.rule import Rule, labels
 
 EDGE_CODES = {e: i for i, e in enumerate((SAME, ENTER, NEXT, LAST, PREV, FIRST, EXIT, FAN))}
+START_POSITION = "start"
 CANCEL, REQUESTED = "$cancel", "requested"  # the fact that somebody has asked for a cancellation
 RESULT = "$result"  # where a run stands that has done everything, and cannot say its result
 
@@ -24,7 +25,8 @@ E_SAME, E_ENTER, E_NEXT, E_LAST, E_PREV, E_FIRST, E_EXIT, E_FAN = range(8)
 class Program:
     """The tables of one plan; shared by all its runs, and never changed."""
 
-    def __init__(self, plan: Plan, default_retry: RetryPolicy = bound.RETRY) -> None:
+    def __init__(self, plan: Plan, default_retry: RetryPolicy = bound.RETRY, who: str | None = None) -> None:
+        self.who = who  # whose rules are evaluated; None: everybody's, in one place
         conditions = plan.conditions
         n = len(conditions)
         self.plan = plan
@@ -62,7 +64,8 @@ class Program:
         self.edges = [tuple(e) for e in edges]
         rules: list[list[int]] = [[] for _ in range(n)]
         for r, rule in enumerate(plan.rules):
-            rules[rule.when].append(r)
+            if who is None or rule.who == who:
+                rules[rule.when].append(r)
         self.rules_of = [tuple(r) for r in rules]
         switches: list[list[int]] = [[] for _ in range(n)]
         for s, switch in enumerate(plan.switches):
@@ -73,6 +76,7 @@ class Program:
             for label, arm in zip(("chosen:then", "chosen:else"), switch.arms[:2], strict=True):
                 if arm != FALSE:
                     self.fact_node.setdefault((switch.position, label), arm)
+        self.fact_node[START_POSITION, "ok"] = START
         self.heads = self._heads()
         self.deep = self._deep()
         self.runs: dict[str, Rule] = {r.position: r for r in plan.rules if r.kind == "run"}
@@ -91,38 +95,17 @@ class Program:
 
     def _expected(self) -> dict[str, tuple[int, frozenset[str]]]:
         """Give, for each position, how deep its rounds are, and the labels of the facts that it may have."""
-        labels: dict[str, set[str]] = {CANCEL: {REQUESTED}}
+        found: dict[str, set[str]] = {CANCEL: {REQUESTED}}
         depth = {CANCEL: 0}
         for r in self.rules:
             depth.setdefault(r.position, len(r.scope))
-            labels.setdefault(r.position, set()).update(self._labels(r))
+            found.setdefault(r.position, set()).update(labels(r, self.rules))
+        for position in self.compensations:
+            found[position].add("compensated")
         for s in self.switches:
             depth.setdefault(s.position, len(s.scope))
-            labels.setdefault(s.position, set()).update(("chosen:then", "chosen:else"))
-        return {p: (depth[p], frozenset(found)) for p, found in labels.items()}
-
-    def _labels(self, r: Rule) -> list[str]:
-        match r.kind:
-            case "run":
-                return ["ok", "compensated", *(f"rejected:{c}" for c in r.about["codes"])]
-            case "verdict":
-                of = next(x for x in self.rules if x.kind == "run" and x.position == r.about["of"])
-                return ["ok", *(f"rejected:{c}" for c in of.about["codes"])]
-            case "decide":
-                return ["chosen:then", "chosen:else", "rejected:invalid-value"]
-            case "wait":
-                return ["ok", "fired", *(f"rejected:{c}" for c in r.about["codes"])]
-            case "sleep":
-                return ["fired", *(f"rejected:{c}" for c in r.about["codes"])]
-            case "deadline":
-                return ["fired", "gone"]
-            case "fork":
-                return ["ok", "failed:too-many", "failed:invalid-value"]
-            case "mark" if r.about["label"] == "failed":
-                return [f"failed:{c}" for c in r.about["codes"]]
-            case "mark":
-                return [r.about["label"]]
-        return []
+            found.setdefault(s.position, set()).update(("chosen:then", "chosen:else"))
+        return {p: (depth[p], frozenset(names)) for p, names in found.items()}
 
     def _deep(self) -> frozenset[int]:
         """Give the values that stand on long chains of others: `x1 = x0 + 1`, `x2 = x1 + 1`, and so on."""

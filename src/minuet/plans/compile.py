@@ -81,6 +81,7 @@ class Context:
     style: str = placement.ORCHESTRATION
     orchestrator: str = placement.ORCHESTRATOR
     deadlines: tuple[str, ...] = ()
+    section: str = ""  # the section around it that has a border; "" for the whole
 
 
 Builder = Callable[[int, int, Env, Context], Ports]
@@ -134,7 +135,7 @@ class _Compiler:
     # Who, values, rules
 
     def who(self, context: Context, service: str | None) -> str:
-        return placement.owner(context.style, context.orchestrator, service)
+        return placement.owner(context.style, context.orchestrator, service or placement.HOME)
 
     def value(self, kind: str, scope: Scope, *of: Any) -> int:
         key = (kind, scope, repr(of))  # as text: 1, 1.0 and True are equal, and a default may be a list
@@ -303,8 +304,7 @@ class _Compiler:
             case Deadline():
                 return self.deadline(n, in_, comp, env, context)
             case Section():
-                inside = replace(context, style=self.where.style_of(n), orchestrator=n.by or context.orchestrator)
-                return self.node(n.body, in_, comp, env, inside)
+                return self.section(n, in_, comp, env, context)
             case Call():
                 return self.call(n, in_, comp, env, context)
             case Return():
@@ -350,7 +350,8 @@ class _Compiler:
         abandoned = n.timeout_ms is not None and n.timeout_then == "abandon"
         if n.timeout_ms is not None:
             kind = "abandon" if abandoned else "timeout"
-            self.rule(kind, n.position, in_, context, None, timeout_ms=n.timeout_ms)
+            owner = None if abandoned else n.service  # who runs it decides, or whoever is to decide without it
+            self.rule(kind, n.position, in_, context, owner, timeout_ms=n.timeout_ms)
         if abandoned:
             # The owner and the service may disagree on whether the step came in time, so everybody else must hear
             # ONE fact, the owner's verdict; otherwise some would go on while others compensate.
@@ -604,6 +605,31 @@ class _Compiler:
         ended = self.net.any(context.scope, [*body.ends.values(), *body.failed.values()])
         self.rule("disarm", n.position, ended, context, n.by)
         return replace(body, failed=self.union(context.scope, [body.failed, failed]))
+
+    def section(self, n: Section, in_: int, comp: int, env: Env, context: Context) -> Ports:
+        """To what surrounds it a section is one step: marks, recorded by an orchestrator, are its border."""
+        style = self.where.style_of(n)
+        if style == context.style:
+            return self.node(n.body, in_, comp, env, replace(context, orchestrator=n.by or context.orchestrator))
+        net, scope = self.net, context.scope
+        orchestrator = n.by or f"{placement.ORCHESTRATOR}/{n.position}"
+        inside = replace(context, style=style, orchestrator=orchestrator, section=n.position)
+        if style == placement.CHOREOGRAPHY:  # opened and turned back by the orchestrator outside
+            self.rule("mark", n.position, in_, context, None, label="open")
+            back = net.fact(n.position, "back", scope)
+            body = self.node(n.body, net.fact(n.position, "open", scope), back, env, inside)
+            turned = net.all(scope, [comp, net.any(scope, body.ends.values())])
+            self.rule("mark", n.position, turned, context, None, label="back")
+            return body
+        body = self.node(n.body, in_, comp, env, inside)  # its orchestrator is one more participant to those outside
+
+        def shown(label: str, when: int) -> int:
+            self.rule("mark", n.position, when, inside, None, label=label)
+            return net.fact(n.position, label, scope) if when != FALSE else FALSE
+
+        failed = {c: shown(f"failed:{c}", f) for c, f in body.failed.items()}
+        ends = {e: shown("done" if e == NORMAL else f"done:{e}", c) for e, c in body.ends.items()}
+        return Ports(ends, body.envs, failed, shown("gone", body.compensated))
 
     def call(self, n: Call, in_: int, comp: int, env: Env, context: Context) -> Ports:
         inner = {name: self.expression(e, env, context.scope) for name, e in n.arguments}

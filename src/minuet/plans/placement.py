@@ -15,6 +15,8 @@ ORCHESTRATION = "orchestration"
 CHOREOGRAPHY = "choreography"
 STYLES = frozenset({ORCHESTRATION, CHOREOGRAPHY})
 ORCHESTRATOR = "orchestrator"
+HOME = "home"
+"""Who started the run, and hears its end, where nobody is in control."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +31,9 @@ class Placement:
         return self.sections.get(section.position, section.style)
 
 
-def owner(style: str, orchestrator: str, service: str | None) -> str:
+def owner(style: str, orchestrator: str, service: str) -> str:
     """Give who evaluates a rule of this service in a part with this style."""
-    return orchestrator if style == ORCHESTRATION or service is None else service
+    return orchestrator if style == ORCHESTRATION else service
 
 
 def not_yet(tree: WorkflowTree, placement: Placement, sections: list[Section]) -> list[Finding]:

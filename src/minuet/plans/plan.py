@@ -76,8 +76,6 @@ def make_plan(tree: WorkflowTree, where: Placement | None = None) -> Plan:
     """
     where = where or Placement()
     inner = sections(tree.body)
-    if findings := placement.not_yet(tree, where, inner):
-        raise WorkflowRefused(findings)
     plan = Plan(
         workflow=tree.name,
         digest="",

@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,3 +102,30 @@ class Block:
     over: int | None = None
     at_once: int | None = None
     ended: int | None = None  # condition (inside) of an element that has ended, for `at_once`
+
+
+def labels(r: Rule, rules: Sequence[Rule]) -> list[str]:
+    """Give the labels that a rule may record at its position."""
+    match r.kind:
+        case "run":
+            return ["ok", *(f"rejected:{c}" for c in r.about["codes"])]
+        case "compensate":
+            return ["compensated"]
+        case "verdict":
+            of = next(x for x in rules if x.kind == "run" and x.position == r.about["of"])
+            return ["ok", *(f"rejected:{c}" for c in of.about["codes"])]
+        case "decide":
+            return ["chosen:then", "chosen:else", "rejected:invalid-value"]
+        case "wait":
+            return ["ok", "fired", *(f"rejected:{c}" for c in r.about["codes"])]
+        case "sleep":
+            return ["fired", *(f"rejected:{c}" for c in r.about["codes"])]
+        case "deadline":
+            return ["fired", "gone"]
+        case "fork":
+            return ["ok", "failed:too-many", "failed:invalid-value"]
+        case "mark" if r.about["label"] == "failed":
+            return [f"failed:{c}" for c in r.about["codes"]]
+        case "mark":
+            return [r.about["label"]]
+    return []
