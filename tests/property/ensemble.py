@@ -21,7 +21,7 @@ from minuet.engine.program import Program
 from minuet.engine.row import FactRow, InboxRow
 from minuet.ids import parse_round
 from minuet.plans.dataflow import BEGIN, flow_of
-from minuet.plans.placement import HOME
+from minuet.plans.placement import ORCHESTRATOR
 from minuet.plans.plan import load_plan
 from minuet.workflows.tree import Step, Wait, WorkflowTree
 from tests.property.interpreter import Fact, Oracle
@@ -46,7 +46,6 @@ class Ensemble:
         self.minds = {w: Knowledge(Program(self.plan, who=w), 1, None, None, self.now) for w in sorted(names)}
         self.todo: list[Callable[[], None]] = []
         self.log: dict[tuple[str, str, str], FactRow] = {}
-        self.done_by_command: dict[tuple[str, Any, str], Answer] = {}
         self.late: dict[tuple[str, Any], tuple[str, Action]] = {}
         self.published = 0
         self.publish("client", BEGIN[0], (), BEGIN[1], str(input_).encode(), None)
@@ -79,7 +78,11 @@ class Ensemble:
             if f.position.endswith("!") and f.label == "rejected:timeout":
                 self.give_up(who, f.position[:-1], parse_round(f.round))
         for action in d.actions:
+            if action.rule.about["service"] != who:
+                self.published += 2  # a command, and the reply
             self.start(who, action)
+        if d.ended and self.home.startswith(ORCHESTRATOR):
+            self.published += 1  # an orchestrator tells whoever started the run; a home that hears the end is told
         for w in d.waits:
             self.arm(who, w)
 
@@ -88,9 +91,6 @@ class Ensemble:
     def start(self, who: str, action: Action) -> None:
         rule, rnd = action.rule, action.round
         arguments = [msgspec.json.decode(action.knowledge.raw(v, rnd)) for _, v in rule.arguments]
-        place = (rule.position, rnd, action.direction)
-        if rule.about["service"] != who and place in self.done_by_command:
-            return
         if action.direction == COMPENSATION:
             self.later(who, action, Done(None))
             return
@@ -162,5 +162,3 @@ class Ensemble:
                 assert found.pop((position, rnd, "compensated"), 0) is None, ("a late effect was left", position)
         return {f: None if f[2].startswith("rejected:") else v for f, v in found.items()}
 
-
-__all__ = ["HOME", "Ensemble"]
