@@ -138,9 +138,7 @@ class Ensemble:
             if self.todo:
                 self.todo.pop(self.r.randrange(len(self.todo)))()
                 continue
-            timers = [
-                (due, who, key) for who, k in sorted(self.minds.items()) for key, due in sorted(k.timers.items())
-            ]
+            timers = [(due, who, key) for who, k in sorted(self.minds.items()) for key, due in sorted(k.timers.items())]
             if not timers:
                 break
             due, who, (position, rnd, purpose) = min(timers, key=lambda t: (t[0], t[1], t[2]))
@@ -161,4 +159,3 @@ class Ensemble:
                 del found[position, rnd, "ok"]
                 assert found.pop((position, rnd, "compensated"), 0) is None, ("a late effect was left", position)
         return {f: None if f[2].startswith("rejected:") else v for f, v in found.items()}
-

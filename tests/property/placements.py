@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import random
 import sys
 from collections import Counter
@@ -13,7 +15,7 @@ import msgspec
 from minuet.engine.row import RunState
 from minuet.plans.placement import CHOREOGRAPHY, ORCHESTRATION, Placement
 from minuet.plans.plan import make_plan
-from minuet.workflows.tree import Node, Section, WorkflowTree
+from minuet.workflows.tree import Node, Section, Seq, WorkflowTree
 from tests.property.ensemble import Ensemble
 from tests.property.equality import _difference
 from tests.property.interpreter import Oracle, assert_in_order, interpret, leaves
@@ -76,8 +78,6 @@ def _without(tree: WorkflowTree) -> WorkflowTree:
 
 
 def _as_seq(node: Any) -> Any:
-    from minuet.workflows.tree import Seq
-
     return node if isinstance(node, Seq) else Seq(place=HERE, parts=(node,))
 
 
@@ -92,6 +92,7 @@ def compare(ensemble: Ensemble, want: Any, facts: dict[Any, Any]) -> None:
     result = msgspec.json.decode(k.result) if k.result else None
     if want.end == "failed":
         assert k.state == RunState.COMPENSATED, ("end", k.state, want.code)
+        assert result is not None
         assert result["code"] == want.code, ("code", result, want.code)
     else:
         assert k.state == RunState.COMPLETED, ("end", k.state, want.end)
@@ -101,14 +102,25 @@ def compare(ensemble: Ensemble, want: Any, facts: dict[Any, Any]) -> None:
     assert not left, ("left", left)
 
 
-if __name__ == "__main__":
-    total, bad = Counter[str](), 0
-    first, n = int(sys.argv[1]), int(sys.argv[2])
-    for i in range(first, first + n):
+def main() -> int:
+    """Compare many; the exit code is 1 if any differs."""
+    cli = argparse.ArgumentParser(description=__doc__)
+    cli.add_argument("--workflows", type=int, default=2_500, help="each is performed in four placements, twice")
+    cli.add_argument("--first", type=int, default=0, help="the first seed")
+    given = cli.parse_args()
+    total, differences = Counter[str](), 0
+    for i in range(given.workflows):
         try:
-            total += check(i)
-        except Exception as e:  # noqa: BLE001
-            bad += 1
-            if bad <= 6:
-                print(f"seed {i}: {type(e).__name__}: {str(e)[:700]}")
-    print(bad, dict(total))
+            total += check(given.first + i)
+        except Exception as e:  # every kind of failure is a difference, and is shown with its seed
+            differences += 1
+            if differences <= 5:
+                print(f"seed {given.first + i}: {type(e).__name__}: {str(e)[:600]}", file=sys.stderr)
+        if (i + 1) % 250 == 0:
+            print(f"{i + 1} of {given.workflows} workflows, {differences} differences", file=sys.stderr, flush=True)
+    print(json.dumps({"workflows": given.workflows, "differences": differences, **total}))
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -45,7 +45,7 @@ def section(style: str, *parts: Node) -> Section:
 BOTH = Par(place=HERE, position="both", branches=(PAY, STOCK), results=("pay", "stock"), out="$1")
 O, C = "orchestration", "choreography"  # noqa: E741 - as in the table
 
-# What is published: when all goes well, and when the stock rejects. The client's request and the notice of the end count.
+# What is published when all goes well, and when the stock rejects; the request and the notice of the end count.
 TABLE = [
     ("line, orchestrated", O, (ORDER, PAY, STOCK, SHIP), 10, 12),
     ("line, choreographed", C, (ORDER, PAY, STOCK, SHIP), 5, 6),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from minuet.engine.knowledge import MISSING, Knowledge, Round
@@ -30,16 +31,16 @@ def carried(k: Knowledge, live: Iterable[int], scope: Scope, round_: Round) -> C
         seen.add(v)
         value = values[v]
         depth = len(value.scope)
+        at = round_[:depth]
         got: Any = MISSING
         if scope[:depth] == value.scope:
-            try:
-                got = k.read(v, round_[:depth])
-            except ExpressionFailed:
-                got = MISSING  # it fails wherever it is evaluated: let the parts travel
-            if got is not MISSING and _is_json(got):
-                found[v, round_[:depth]] = k.raw(v, round_[:depth]) if value.kind in ("out", "input") else to_json_bytes(got)
-        if got is MISSING or not _is_json(got) or value.kind == "head":
-            todo += value.below
+            with suppress(ExpressionFailed):  # it fails wherever it is evaluated: let the parts travel
+                got = k.read(v, at)
+        if got is not MISSING and _is_json(got):
+            found[v, at] = k.raw(v, at) if value.kind in ("out", "input") else to_json_bytes(got)
+            if value.kind != "head":
+                continue
+        todo += value.below  # of a loop's variable also what the next round begins with
     return found
 
 

@@ -39,7 +39,8 @@ def failed(k: Knowledge, d: Decided, action: Action, failure: Failed, now_ms: in
     action.first_at_ms = action.first_at_ms or now_ms
     position = action.rule.position
     if action.direction == FORWARD:
-        if (position + "!", action.round) in k.outcomes or (position, action.round) in k.abandoned:  # given up in the meantime, and nothing stands
+        place = (position, action.round)
+        if (position + "!", action.round) in k.outcomes or place in k.abandoned:  # given up meanwhile: nothing stands
             tombstone(k, d, action, now_ms)
             return
         if code := called_off(k, action.rule, action.round):

@@ -61,7 +61,9 @@ def flow_of(plan: Plan) -> Flow:
 
 
 def _uses(plan: Plan, rule: Rule) -> list[_Use]:
-    hears, reads = _below(plan, [rule.when, *rule.about.get("codes", {}).values()] if rule.kind == "mark" else [rule.when])
+    hears, reads = _below(
+        plan, [rule.when, *rule.about.get("codes", {}).values()] if rule.kind == "mark" else [rule.when]
+    )
     reads |= {v for _, v in rule.arguments}
     if (block := rule.about.get("block")) is not None and (over := plan.blocks[block].over) is not None:
         reads.add(over)

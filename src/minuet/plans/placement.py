@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from minuet.finding import Finding
-from minuet.workflows.tree import Section, WorkflowTree
+from minuet.workflows.tree import Section
 
 ORCHESTRATION = "orchestration"
 CHOREOGRAPHY = "choreography"
@@ -34,26 +33,3 @@ class Placement:
 def owner(style: str, orchestrator: str, service: str) -> str:
     """Give who evaluates a rule of this service in a part with this style."""
     return orchestrator if style == ORCHESTRATION else service
-
-
-def not_yet(tree: WorkflowTree, placement: Placement, sections: list[Section]) -> list[Finding]:
-    """Find what cannot be performed by this release: parts with the style choreography."""
-    found = []
-    if placement.root == CHOREOGRAPHY:
-        found.append((tree.body.place, f"{tree.name} is to be choreographed"))
-    found += [
-        (s.place, f"section {s.position} of {tree.name} is to be choreographed")
-        for s in sections
-        if placement.style_of(s) == CHOREOGRAPHY
-    ]
-    return [
-        Finding(
-            code="M513",
-            file=place.file,
-            line=place.line,
-            column=place.column,
-            message=f"{what}, which this release cannot perform yet",
-            remedy='orchestrate it: styles={"NAME": "orchestration"}, or "NAME/POSITION" for one section',
-        )
-        for place, what in found
-    ]

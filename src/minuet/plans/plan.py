@@ -14,8 +14,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from minuet.errors import PlanInvalid, WorkflowRefused
-from minuet.plans import placement
+from minuet.errors import PlanInvalid
 from minuet.plans.compile import Compiled, compile_tree
 from minuet.plans.condition import FALSE, Condition, simplify
 from minuet.plans.placement import Placement
@@ -69,11 +68,7 @@ class Plan:
 
 
 def make_plan(tree: WorkflowTree, where: Placement | None = None) -> Plan:
-    """Compile a workflow as read into a plan.
-
-    Raises:
-        WorkflowRefused: a part has a style in which it cannot be performed.
-    """
+    """Compile a workflow as read into a plan; `minuet.plans.check` says whether it can be performed."""
     where = where or Placement()
     inner = sections(tree.body)
     plan = Plan(

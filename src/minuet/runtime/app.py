@@ -88,7 +88,7 @@ class App(Verbs):
         """
         settings = settings or load_settings(app=self.given)
         settings.check_styles(self.workflows)
-        if findings := [f for w in self.workflows.values() for f in check(w.tree)]:
+        if findings := [f for w in self.workflows.values() for f in check(w.tree, settings.placement(w.name))]:
             raise WorkflowRefused(findings)
         return {name: make_plan(w.tree, settings.placement(name)) for name, w in self.workflows.items()}
 

@@ -7,7 +7,8 @@ import pytest
 
 from minuet.contracts.action import RetryPolicy
 from minuet.engine.program import Program
-from minuet.errors import PlanInvalid, WorkflowRefused
+from minuet.errors import PlanInvalid
+from minuet.plans.check import check
 from minuet.plans.placement import Placement
 from minuet.plans.plan import Plan, load_plan, make_plan
 from minuet.workflows.tree import Node, Place, WorkflowTree
@@ -146,15 +147,12 @@ def test_unreachable_parts_leave_no_rules() -> None:
 
 
 def test_a_choreographed_part_is_refused_with_its_place() -> None:
-    with pytest.raises(WorkflowRefused) as refused:
-        make_plan(workflow(section("1", step("1.1"), style="choreography")))
-    assert [f.code for f in refused.value.findings] == ["M513"]
-    with pytest.raises(WorkflowRefused):
-        make_plan(workflow(step("1")), Placement(root="choreography"))
+    choreographed = workflow(section("1", step("1.1"), style="choreography"))
+    assert [f.code for f in check(choreographed)] == ["M513"]
+    assert [f.code for f in check(workflow(step("1")), Placement(root="choreography"))] == ["M513"]
     overridden = Placement(sections={"1": "orchestration"})
-    assert make_plan(workflow(section("1", step("1.1"), style="choreography")), overridden).sections == {
-        "1": "orchestration"
-    }
+    assert check(choreographed, overridden) == []
+    assert make_plan(choreographed, overridden).sections == {"1": "orchestration"}
 
 
 # What is loaded
