@@ -48,7 +48,7 @@ check: .venv/.stamp  ## format, lint, types, import rule, quick tests: before ea
 	$(PYTHON) -m ruff format --check $(CODE)
 	$(PYTHON) -m ruff check $(CODE)
 	$(PYTHON) -m mypy $(CODE)
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-cache
 	$(PYTHON) -m pytest $(QUICK) -q -n $(JOBS) $(ARGS)
 
 .PHONY: test
@@ -67,6 +67,10 @@ bench: .venv/.stamp-bench  ## the benchmarks, beside a peer in the same run
 .PHONY: equality
 equality: .venv/.stamp  ## thousands of random workflows against the reference interpreter
 	@$(PYTHON) -m tests.property.equality $(ARGS)
+
+.PHONY: placements
+placements: .venv/.stamp  ## thousands of random workflows with their rules in any place: the same trace
+	@$(PYTHON) -m tests.property.placements $(ARGS)
 
 .PHONY: kills
 kills: .venv/.stamp  ## kill -9 of a real process under load, again and again
