@@ -54,7 +54,7 @@ class Orders(Service):
         await tx.execute("insert into orders (id, total) values (?, ?)", order.id, str(order.total))
         return order.id
 
-    @compensation(open)  # noqa: A003 - the action above
+    @compensation(open)
     async def cancel(self, order_id: str, *, tx: Transaction = injected()) -> None:
         await tx.execute("update orders set state = 'cancelled' where id = ?", order_id)
 
