@@ -20,7 +20,7 @@ NAMED_FILE = re.compile(r"`((?:src|tests|benchmarks|examples|scripts|docs)/[\w./
 
 
 def test_generated_parts_are_what_the_code_says() -> None:
-    command = [sys.executable, ROOT / "scripts" / "docs.py", "--check"]
+    command = [sys.executable, str(ROOT / "scripts" / "docs.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
