@@ -126,10 +126,12 @@ def evicted(folder: Path, shared: Path, size: int) -> Figures:
 
 async def _evicted(store: Path, size: int) -> Figures:
     async with _desk(store) as app:
-        runs = {}
+        first = {}
 
         async def start(i: int) -> None:
-            runs[i] = await app.start(approval, Request(f"r{i}"))
+            run = await app.start(approval, Request(f"r{i}"))
+            if i < EVENTS:
+                first[i] = run
 
         with Meter() as meter:
             await in_closed_loop(size, AT_ONCE, start)
@@ -137,11 +139,10 @@ async def _evicted(store: Path, size: int) -> Figures:
                 await asyncio.sleep(0.01)
         figures = meter.figures(size)
         in_memory = (await app.control.health()).runs_in_memory
-        first = range(min(EVENTS, size))
         with Meter() as woken:
-            for i in first:
+            for i, run in first.items():
                 await app.send(Approved(f"r{i}"))
-                assert await runs[i].result() == f"r{i}"
+                assert await run.result() == f"r{i}"
     return {**figures, "runs_in_memory": in_memory, "event_ms": woken.secs * 1000 / len(first)}
 
 
@@ -167,7 +168,8 @@ def _multiply(store: Path, run: str, times: int) -> None:
                 {"times": times, "run": template, "first": first, "step": _step()},
             )
         connection.execute("commit")
-        connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+        connection.execute("pragma synchronous = full")
+        connection.execute("pragma wal_checkpoint(truncate)").fetchall()  # nothing is left to be written back later
     finally:
         connection.close()
 
