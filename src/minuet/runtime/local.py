@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from minuet.contracts.codec import Codec, codec_for
 from minuet.contracts.message import event_spec
@@ -53,7 +54,8 @@ class LocalControl(Reading):
         self._plans = current
         self._events = events
         self._specs = {s.name: s for s in (service_spec(type(x)) for x in services)}
-        self._starting: dict[tuple[str, str], asyncio.Lock] = {}
+        # Whoever starts a key holds its lock; one that nobody holds or waits for goes by itself.
+        self._starting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     # Starting, and waiting for the end
 
@@ -74,18 +76,15 @@ class LocalControl(Reading):
         if key is None:
             return await self._started(workflow, None, raw, wait_for_room=wait_for_room), True
         _check_key(key)
-        lock = self._starting.setdefault((workflow, key), asyncio.Lock())
-        try:
-            async with lock:
-                row = await self._participant.store.find_run(workflow, key)
-                if row is not None and on_duplicate == "replace" and row.state not in ENDED:
-                    row = await self._replaced(row)
-                if row is not None and not (again and row.state in ENDED):
+        async with self._starting.setdefault((workflow, key), asyncio.Lock()):
+            row = await self._participant.store.find_run(workflow, key)
+            if row is not None and on_duplicate == "replace" and row.state not in ENDED:
+                row = await self._replaced(row)
+            if row is not None and not (again and row.state in ENDED):
+                # Retention may have forgotten it in this moment, and its key with it.
+                with contextlib.suppress(NotFound):
                     return await self._same(row, raw, on_duplicate), False
-                return await self._started(workflow, key, raw, wait_for_room=wait_for_room), True
-        finally:
-            if not lock.locked() and self._starting.get((workflow, key)) is lock:
-                del self._starting[workflow, key]
+            return await self._started(workflow, key, raw, wait_for_room=wait_for_room), True
 
     def _checked_input(self, workflow: str, input_: bytes | None) -> bytes | None:
         flow = self._workflows.get(workflow)
