@@ -471,7 +471,7 @@ class Participant:
             k = await self.load(run)
             if k is None:
                 raise NotFound(f"run {run_text(run)} is not there, or is quarantined", remedy="See: minuet show")
-            if self.runs.get(run) is not k and k.state in ENDED:
+            if self.runs.get(run) is not k and k.load is None:
                 raise Conflict(
                     f"run {run_text(run)} has ended: {k.state}", remedy="There is nothing left to do with it"
                 )

@@ -341,6 +341,26 @@ async def test_a_choreographed_workflow_is_refused_with_its_place() -> None:
 
 
 @workflow
+async def halting(order: list[int], *, desk: Desk) -> str:
+    first = await desk.flaky("x")  # cannot be taken back
+    if order[0] > 1:  # and here is no answer, if the list is empty
+        return await desk.open(first)
+    return first
+
+
+async def test_what_had_no_answer_is_decided_by_a_person() -> None:
+    async with opened([Desk()], [halting]) as (app, _):
+        run = await app.start(halting, [])
+        with pytest.raises(RunParked):
+            await run.result(5)
+        (waiting,) = await run.waiting()
+        assert waiting.what == "person"
+        await app.control.resolve(run.id, waiting.position, result=b"true", note="looked it up")
+        await until(lambda: _is(run, "completed"))
+        assert await run.result() == "#x"
+
+
+@workflow
 async def idle_deadline(order: str, *, desk: Desk) -> str:
     await desk.flaky(order)  # cannot be taken back
     async with deadline(60):

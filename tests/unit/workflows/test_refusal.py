@@ -307,6 +307,7 @@ CASES = [
         "no bound that is known now",
         "constant of the module",
     ),
+    body("M007", f"for _ in range(«10_001):\n    {STEP}", "10,001 rounds", "several runs"),
     body("M007", f"for _ in range(«0):\n    {STEP}", "0 is no bound", "a number from 1"),
     body("M007", f"for _ in «range(1, 5):\n    {STEP}", "range(1, 5) counts from elsewhere", "use range(n)"),
     # M008: loops over lists

@@ -16,6 +16,7 @@ from minuet.workflows.reader.scope import Scope, merge
 from minuet.workflows.refusal import shown
 from minuet.workflows.tree import Loop, Node, Seq
 
+ROUNDS_MAX: Final = 10_000
 _READINGS_MAX: Final = 5
 
 Ends = list[tuple[Scope | None, str]]
@@ -111,4 +112,8 @@ def _bound_of_range(body: Body, node: ast.For, arguments: list[ast.expr]) -> int
     if limit is None and not isinstance(typed.type, Unknown):
         what = f"{shown(arguments[0])} is no bound that is known now"
         body.refuse("M007", arguments[0], what, "use a number from 1, or a constant of the module")
+    if limit is not None and limit > ROUNDS_MAX:
+        remedy = f"stay below {ROUNDS_MAX:,}, which is also how many facts a run may have; larger work is several runs"
+        body.refuse("M007", arguments[0], f"this loop may have {limit:,} rounds", remedy)
+        return None
     return limit
