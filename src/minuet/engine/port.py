@@ -159,6 +159,10 @@ class StoreReads(Protocol):
         """Give the events of this type and key that nobody has taken, in order of arrival."""
         ...
 
+    async def which_meet(self, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Give those of these (event, key) for which an event is kept and a wait is armed."""
+        ...
+
     async def find_event(self, source: str, message: str) -> InboxRow | None:
         """Find an event by its identity."""
         ...

@@ -2,10 +2,14 @@
 
 Both are rows. Whoever adds one looks, once it is durable, whether the other is there; so whichever comes second
 finds the first. What had come together when the last process stopped, and was not looked at any more, is looked for at
-the start. One key is looked at by one task at a time, oldest event to oldest wait, until one side is empty.
+the start. Keys are looked at many at a time, since most have only one side; those that have both are given their
+events by one task each, oldest event to oldest wait, until one side is empty.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
 
 from minuet.engine.row import Decision, InboxTaken
 from minuet.errors import StoreError
@@ -23,6 +27,8 @@ class EventMatcher:
     def __init__(self, participant: Participant, clock: WaitingClock) -> None:
         self._participant = participant
         self._clock = clock
+        self._asked: dict[tuple[str, str], None] = {}  # to be looked at, in this order
+        self._is_looking = False
         self._busy: set[tuple[str, str]] = set()
         self._again: set[tuple[str, str]] = set()
 
@@ -33,13 +39,39 @@ class EventMatcher:
 
     def look_at(self, event: str, key: str) -> None:
         """See whether an event of this key and a wait for it are both there."""
-        if (event, key) in self._busy:
-            self._again.add((event, key))
-        else:
-            self._busy.add((event, key))
-            self._participant.spawn(self._look(event, key))
+        self._asked[event, key] = None
+        if not self._is_looking:
+            self._is_looking = True
+            self._participant.spawn(self._look())
 
-    async def _look(self, event: str, key: str) -> None:
+    async def _look(self) -> None:
+        try:
+            while self._asked:
+                keys = list(islice(self._asked, BATCH))
+                for asked in keys:
+                    del self._asked[asked]  # whoever asks from now on asks anew
+                try:
+                    both = keys if len(keys) == 1 else await self._participant.store.which_meet(keys)
+                except StoreError:
+                    self._asked.update(dict.fromkeys(keys))
+                    await self._clock.sleep_ms(LOOK_AGAIN_MS)
+                else:
+                    await self._bring_together(both)
+        finally:
+            self._is_looking = False
+
+    async def _bring_together(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Have events given to waits, for not too many keys at once."""
+        for event, key in keys:
+            while len(self._busy) >= BATCH:
+                await self._clock.sleep_ms(LOOK_AGAIN_MS // 100)
+            if (event, key) in self._busy:
+                self._again.add((event, key))
+            else:
+                self._busy.add((event, key))
+                self._participant.spawn(self._give(event, key))
+
+    async def _give(self, event: str, key: str) -> None:
         try:
             while True:
                 self._again.discard((event, key))
@@ -78,11 +110,8 @@ class EventMatcher:
                 continue
             if not found:
                 return
-            for event, key in found:
-                self.look_at(event, key)
+            await self._bring_together(found)
             last = found[-1]
-            while len(self._busy) >= BATCH:
-                await self._clock.sleep_ms(LOOK_AGAIN_MS // 100)
 
     async def _expire(self) -> None:
         """Park events that nobody has waited for in their time: they are shown, and never dropped."""

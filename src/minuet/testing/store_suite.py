@@ -345,6 +345,9 @@ class StoreSuite:
             event = "carrier.picked-up"
             assert await desk.store.keys_that_meet("", "", 2) == [(event, "k-2"), (event, "k-3")]
             assert await desk.store.keys_that_meet(event, "k-3", 2) == [(event, "k-4")]
+            asked = [(event, "k-4"), (event, "k-1"), (event, "k-2"), ("carrier.lost", "k-1"), (event, '"')]
+            assert sorted(await desk.store.which_meet(asked)) == [(event, "k-2"), (event, "k-4")]
+            assert await desk.store.which_meet([]) == []
 
         _at_a_desk(store, test)
 

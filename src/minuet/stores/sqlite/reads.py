@@ -125,6 +125,10 @@ class Reads:
         """Give (event, key) for which an event is kept and a wait is armed."""
         return self._all(tuple, "keys_that_meet", event=event, key=key, limit=limit)
 
+    def which_meet(self, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Give those of these (event, key) for which an event is kept and a wait is armed."""
+        return self._all(tuple, "which_meet", keys=json.dumps(keys))
+
     def find_event(self, source: str, message: str) -> InboxRow | None:
         """Find an event by its identity."""
         return self._first(InboxRow._make, "find_event", source=source, message=message)

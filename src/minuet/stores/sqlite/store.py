@@ -96,6 +96,10 @@ class _ReadSide:
         """Give (event, key), ascending and above these, for which an event is kept and a wait is armed."""
         return await self._read(Reads.keys_that_meet, event, key, limit)
 
+    async def which_meet(self, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Give those of these (event, key) for which an event is kept and a wait is armed."""
+        return await self._read(Reads.which_meet, keys)
+
     async def find_event(self, source: str, message: str) -> InboxRow | None:
         """Find an event by its identity."""
         return await self._read(Reads.find_event, source, message)

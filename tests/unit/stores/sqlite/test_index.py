@@ -46,6 +46,7 @@ INDEXED = {
     "waits_of_runs": "minuet_wait USING PRIMARY KEY (run=?)",
     "waits_for": "minuet_wait USING COVERING INDEX minuet_wait_event (event=? AND key=?)",
     "keys_that_meet": "kept USING INDEX minuet_inbox_kept (event=? AND key=?)",
+    "which_meet": "minuet_wait USING COVERING INDEX minuet_wait_event (event=? AND key=?)",
     "find_event": "minuet_inbox USING INDEX minuet_inbox_identity (source=? AND message=?)",
     "kept_events": "minuet_inbox USING INDEX minuet_inbox_kept (event=? AND key=?)",
     "expired_events": "minuet_inbox USING INDEX minuet_inbox_expiry (expires_at_ms<?)",

@@ -35,5 +35,19 @@ where
 order by event, key
 limit :limit;
 
+-- name: which_meet
+with asked as materialized (
+    select json_extract(value, '$[0]') as event, json_extract(value, '$[1]') as key from json_each(:keys)
+)
+select event, key
+from asked
+where
+    exists (select 1 from minuet_wait where minuet_wait.event = asked.event and minuet_wait.key = asked.key)
+    and exists (
+        select 1
+        from minuet_inbox as kept
+        where kept.event = asked.event and kept.key = asked.key and kept.state = 'kept'
+    );
+
 -- name: forget_waits
 delete from minuet_wait where run in (select value from json_each(:runs));
