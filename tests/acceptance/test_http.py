@@ -165,7 +165,7 @@ async def test_no_bad_resolution_is_recorded() -> None:
             (b'{"position": "2", "result": 7}', 422),
             (b'{"position": "2", "result": NaN}', 400),
             (b'{"position": "9", "result": "x"}', 404),
-            (b'{"position": "1", "result": "x"}', 404),
+            (b'{"position": "1", "result": "x"}', 409),
             (b'{"result": "x"}', 400),
         ]:
             answer = await client.post(path, content=body)

@@ -16,7 +16,7 @@ from minuet.engine import bound, decide
 from minuet.engine.answer import Answer, Done, Rejected
 from minuet.engine.decided import Decided
 from minuet.engine.knowledge import Knowledge
-from minuet.engine.program import Program
+from minuet.engine.program import RESULT, Program
 from minuet.engine.row import ENDED, AuditRow, Decision, InboxRow, RunRow, RunState
 from minuet.errors import Conflict, InvalidPayload, KeyConflict, MinuetError, NotFound
 from minuet.ids import run_text
@@ -375,7 +375,8 @@ class LocalControl(Reading):
         if result is None and reject is None:
             return None
         rule = program.runs.get(position)
-        if rule is None and reject is None:  # an expression had no answer there; the engine knows what it takes
+        is_known = position in program.expected or position == RESULT
+        if rule is None and reject is None and is_known:  # an expression had no answer there; the engine knows what it takes
             return Done(read_json(result or b"null", max_bytes=bound.INPUT_BYTES))
         if rule is None:
             raise NotFound(f"there is no step at {position}", remedy="See the positions: minuet plan show")
