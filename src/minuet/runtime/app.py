@@ -231,6 +231,7 @@ class _Opened:
         participant.stopping = True
         await self.ticker.close()
         await self.worker.stop(grace_ms)
+        await participant.drain()
         await participant.close()
         await self.store.close()
         self.threads.close()

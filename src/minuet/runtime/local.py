@@ -376,7 +376,8 @@ class LocalControl(Reading):
             return None
         rule = program.runs.get(position)
         is_known = position in program.expected or position == RESULT
-        if rule is None and reject is None and is_known:  # an expression had no answer there; the engine knows what it takes
+        if rule is None and reject is None and is_known:
+            # an expression had no answer there; the engine knows what it takes
             return Done(read_json(result or b"null", max_bytes=bound.INPUT_BYTES))
         if rule is None:
             raise NotFound(f"there is no step at {position}", remedy="See the positions: minuet plan show")

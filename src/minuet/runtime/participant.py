@@ -44,6 +44,9 @@ from minuet.runtime.view import Acknowledged
 
 log = logging.getLogger("minuet")
 
+DRAIN_MS = 5_000  # how long a commit may take that was under way when the program was told to stop
+LOOK_MS = 5
+
 
 class Timekeeper(Protocol):
     """Who says when something is due."""
@@ -215,7 +218,11 @@ class Participant:
             return
         d.knowledge.uncommitted += 1
         self.memory.hold(d.knowledge)
-        self.store.submit(d.decision)
+        try:
+            self.store.submit(d.decision)
+        except StoreError as e:  # it has been closed: what was decided follows from the facts again
+            d.knowledge.uncommitted -= 1
+            self._not_recorded(d, e)
 
     def input(self, k: Knowledge, take: Callable[[], Decided | None], gone: Callable[[], object] | None = None) -> None:
         """Give an input to a run: at once, or after the store has given the run back.
@@ -562,6 +569,13 @@ class Participant:
         except (NotFound, Conflict):
             return False
         return d is not None
+
+    async def drain(self) -> None:
+        """Wait until everything that was decided is durable, and no answer waits for the store to give its run back."""
+        waited_ms = 0
+        while waited_ms < DRAIN_MS and any(k.uncommitted or k.owners for k in self.runs.values()):
+            await self.clock.sleep_ms(LOOK_MS)
+            waited_ms += LOOK_MS
 
     async def close(self) -> None:
         """Stop what goes on by itself."""

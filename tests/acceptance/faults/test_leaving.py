@@ -45,6 +45,6 @@ async def test_a_process_that_is_told_to_leave_under_load_leaves_nothing_undone(
         eyes.close()
         assert len(load.errands) > 50
         assert {key: entries(e).total() for key, e in load.errands.items()} == found
-        assert "Traceback" not in process.said()
+        assert "Traceback" not in process.said(), process.said()
     finally:
         process.close()
