@@ -18,15 +18,13 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {c: i for i, c in enumerate(_ALPHABET)} | {"O": 0, "I": 1, "L": 1}
 _COUNTER_BITS, _NODE_BITS = 13, 8
 _TEXT_LENGTH = 13
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_SHIFTS = range(60, -1, -10)  # of pairs of characters; the first one of the first pair is always 0
 
 
 def run_text(run: int) -> str:
     """Give the public form of a run id."""
-    out = []
-    for _ in range(_TEXT_LENGTH):
-        out.append(_ALPHABET[run & 31])
-        run >>= 5
-    return "".join(reversed(out))
+    return "".join([_PAIRS[run >> shift & 1023] for shift in _SHIFTS])[1:]
 
 
 def parse_run(text: str) -> RunId | None:

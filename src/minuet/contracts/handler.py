@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -106,27 +106,30 @@ def injected() -> Any:
     return _INJECTED
 
 
-@dataclass(frozen=True, slots=True)
 class _Outlet:
-    """Where `publish` puts the events of one call of a handler, and which ones it declared."""
+    """Where `publish` puts the events of one call of a handler, and which ones it declared: around the call."""
 
-    handler: str
-    emits: tuple[type, ...]
-    events: list[Any]
+    __slots__ = ("_token", "emits", "events", "handler")
+
+    def __init__(self, handler: str, emits: Sequence[type]) -> None:
+        self.handler = handler
+        self.emits = emits
+        self.events: list[Any] = []
+
+    def __enter__(self) -> list[Any]:
+        self._token = _outlet.set(self)
+        return self.events
+
+    def __exit__(self, *_: object) -> None:
+        _outlet.reset(self._token)
 
 
 _outlet: ContextVar[_Outlet] = ContextVar("minuet_outlet")
 
 
-@contextmanager
-def collecting(handler: str, emits: Sequence[type]) -> Iterator[list[Any]]:
+def collecting(handler: str, emits: Sequence[type]) -> AbstractContextManager[list[Any]]:
     """Collect what a handler publishes inside the block, in order; `emits` are the types it declares."""
-    events: list[Any] = []
-    token = _outlet.set(_Outlet(handler, tuple(emits), events))
-    try:
-        yield events
-    finally:
-        _outlet.reset(token)
+    return _Outlet(handler, emits)
 
 
 def publish(event: object) -> None:

@@ -248,8 +248,11 @@ def settle(k: Knowledge, d: Decided) -> None:
     if k.state == RunState.COMPENSATING and k.program.has_attempt and not _goes_back(k):
         k.state = RunState.RUNNING  # what was compensated was an attempt's body
         change(k, d)
-    busy = bool(k.pending) and any(a.state in ("running", "waiting") for a in k.pending.values())
-    load = 1 if busy else None if k.state in ENDED and not k.pending else 0
+    load: int | None = None if k.state in ENDED and not k.pending else 0
+    for action in k.pending.values():
+        if action.state in ("running", "waiting"):
+            load = 1
+            break
     if load != k.load:
         k.load = load
         change(k, d)

@@ -16,7 +16,7 @@ from minuet.errors import Conflict, DeclarationError, NotRunning, PlanInvalid, W
 from minuet.ids import RunIds
 from minuet.plans.check import check
 from minuet.plans.plan import Plan, load_plan, make_plan
-from minuet.runtime.client import Verbs, encode_input, result_of
+from minuet.runtime.client import Verbs, decode_result, encode_input, result_of
 from minuet.runtime.clock import SystemClock, WaitingClock
 from minuet.runtime.handler import Handlers
 from minuet.runtime.local import LocalControl
@@ -135,8 +135,8 @@ class App(Verbs):
 
     async def run(self, flow: Workflow[A, Any, R], input: A, *, key: str | None = None) -> R:
         """Start a run and wait for its result; raises as `start` and `Run.result`."""
-        view = await self.control.perform(flow, encode_input(flow, input), key)
-        return result_of(flow, view)
+        ended = await self.control.perform(flow, encode_input(flow, input), key)
+        return decode_result(flow, ended) if isinstance(ended, bytes) else result_of(flow, ended)
 
     def publish_address(self, url: str) -> None:
         """Say beside the store where this process can be reached, for the command line."""

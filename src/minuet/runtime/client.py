@@ -181,14 +181,19 @@ def encode_input(flow: Workflow[A, Any, Any], input_: A) -> bytes | None:
     return codec_for(flow.input_type).encode_checked(input_)
 
 
+def decode_result(flow: Workflow[Any, Any, R], raw: bytes) -> R:
+    """Give the typed result of a workflow from its JSON text."""
+    if flow.result_type in (None, type(None)):
+        return None  # type: ignore[return-value]
+    decoded: R = codec_for(flow.result_type).decode(raw)
+    return decoded
+
+
 def result_of(flow: Workflow[Any, Any, R], view: RunView) -> R:
     """Give the typed result of a run that has ended; raises what `Run.result` raises."""
     match view.state:
         case RunState.COMPLETED:
-            if flow.result_type in (None, type(None)):
-                return None  # type: ignore[return-value]
-            decoded: R = codec_for(flow.result_type).decode(msgspec.json.encode(view.result))
-            return decoded
+            return decode_result(flow, msgspec.json.encode(view.result))
         case RunState.COMPENSATED:
             told = view.rejection
             code, position = (told.code, told.position) if told is not None else ("", "")

@@ -56,9 +56,7 @@ class Handler:
         self.is_async = spec.is_async
         self.attempt_timeout_ms = spec.attempt_timeout_ms
         self.emits = spec.emits
-        self.decoders: list[tuple[str, Callable[[bytes], Any]]] = [
-            (p.name, codec_for(p.type).decode) for p in spec.parameters
-        ]
+        self.decoders: dict[str, Callable[[bytes], Any]] = {p.name: codec_for(p.type).decode for p in spec.parameters}
         self.returns_nothing = spec.result in (None, type(None))
         self.encode = codec_for(spec.result).encode_checked
         self.transactional: str | None = None
@@ -86,11 +84,11 @@ class Handler:
         k, round_, rule = action.knowledge, action.round, action.rule
         try:
             if action.direction == COMPENSATION:
-                (name, decode) = self.decoders[0]
+                name, decode = next(iter(self.decoders.items()))
                 found = {name: decode(k.outcomes[rule.position, round_][1] or b"null")}
             else:
-                raw = {name: k.raw(v, round_) for name, v in rule.arguments}
-                found = {name: decode(raw[name]) for name, decode in self.decoders if name in raw}
+                decoders = self.decoders
+                found = {name: decoders[name](k.raw(v, round_)) for name, v in rule.arguments if name in decoders}
         except Exception as e:  # a type's own code may raise anything
             why = _told(e) if isinstance(e, ExpressionFailed | InvalidPayload) else f"{type(e).__name__}: {_told(e)}"
             if action.direction != COMPENSATION and "invalid-value" in rule.about["codes"]:

@@ -130,10 +130,13 @@ class LocalControl(Reading):
             )
         return await self.show(run_text(row.run), facts=False)
 
-    async def perform(self, flow: Workflow[Any, Any, Any], input_: bytes | None, key: str | None = None) -> RunView:
+    async def perform(
+        self, flow: Workflow[Any, Any, Any], input_: bytes | None, key: str | None = None
+    ) -> RunView | bytes:
         """Start a run and wait until it has ended or is parked: one wait for both.
 
-        `input_` was written by the codec of the workflow's input: only its limits are still to be seen.
+        Gives the result as JSON text if that is at hand, else what became of the run. `input_` was written by the
+        codec of the workflow's input: only its limits are still to be seen.
         """
         if key is not None or self._workflows.get(flow.name) is not flow:
             view, _ = await self.start(flow.name, input_, key=key)
@@ -141,12 +144,15 @@ class LocalControl(Reading):
         flow.check_startable()
         if input_ is not None:
             check_limits(input_, max_bytes=bound.INPUT_BYTES)
-        await self._participant.room(wait=True)
+        if not self._participant.has_room:
+            await self._participant.room(wait=True)
         k = self._participant.begin(self._plans[flow.name].digest, None, input_).knowledge
         while not describe.is_settled(k.state) or k.uncommitted:
             await self._participant.ended(k.run)
             if not describe.is_settled(k.state) and self._participant.runs.get(k.run) is not k:
                 return await self.wait(run_text(k.run), None)  # it was folded anew, or set aside
+        if k.state == RunState.COMPLETED and k.result is not None:
+            return k.result.encode()
         return describe.live(k)
 
     async def wait(self, run: str, timeout_s: float | None) -> RunView:

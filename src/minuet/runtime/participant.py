@@ -11,7 +11,7 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from minuet.contracts.codec import codec_for
@@ -123,6 +123,11 @@ class Participant:
         """The runs in memory."""
         return self.memory.runs
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more run fits into memory, if need be in place of one that only waits."""
+        return not self.stopping and self.memory.make_room()
+
     async def room(self, *, wait: bool) -> None:
         """Wait until one more run fits into memory.
 
@@ -130,7 +135,7 @@ class Participant:
             Busy: there is no room (and `wait` is False), or the program is stopping.
         """
         while not self.stopping:
-            if self.memory.make_room():
+            if self.has_room:
                 return
             if not wait:
                 raise Busy(
@@ -264,22 +269,11 @@ class Participant:
 
         def take() -> Decided | None:
             d = decide.answered(k, action, ticket, answer, self.clock.now_ms())
-            if d is not None and events:
+            if d is not None:
                 self._publish(d, action, events)
             return d
 
-        if k.owners or events or self.runs.get(k.run) is not k:
-            self.input(k, take)
-            return
-        try:  # the hot path: the same without a detour
-            d = decide.answered(k, action, ticket, answer, self.clock.now_ms())
-        except Exception as e:
-            self._failed(k, e)
-            return
-        if d is None:
-            self.late_answers += 1
-        else:
-            self.submit(d)
+        self.input(k, take)
 
     def transacting(self, action: Action, handler: Handler, ticket: int, coroutine: Any, first: Statement) -> None:
         """Hand a handler over to the store at its first statement; from now on the run belongs to the store."""
@@ -315,8 +309,10 @@ class Participant:
             )
         )
 
-    def _publish(self, d: Decided, action: Action, events: Iterable[object]) -> None:
+    def _publish(self, d: Decided, action: Action, events: Sequence[object]) -> None:
         """Record published events beside the fact. What no plan waits for is heard by nobody in this release."""
+        if not events:
+            return
         k, now = d.knowledge, self.clock.now_ms()
         name = op_key(k.run, action.rule.position, action.round, action.direction)
         rows = []
@@ -360,7 +356,9 @@ class Participant:
         k: Knowledge = work.token
         k.owners -= 1
         k.uncommitted -= 1
-        d = decision.token if decision is not None else None
+        d = None
+        if decision is not None:
+            d, decision.token = decision.token, None
         if error is not None:
             if isinstance(d, Decided):
                 self._not_recorded(d, error)

@@ -268,7 +268,8 @@ class SqliteStore(_ReadSide):
         _OPEN.discard(self)
 
     def _open_writer(self) -> Writer:
-        self._require_open()
+        if self._writer is None:
+            self._require_open()
         assert self._writer is not None
         return self._writer
 

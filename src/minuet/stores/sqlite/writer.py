@@ -37,9 +37,10 @@ from minuet.stores.sqlite.connection import open_writer, translate
 from minuet.stores.sqlite.rows import RowWriter
 from minuet.stores.sqlite.work import UNFIT, TransactionLost, WorkPerformer, write_again
 
-# A group, at most. Decisions: some 20 ms of writing. Works: a handler may take its time between two statements.
+# A group, at most. Decisions: some 20 ms of writing. Works: a handler may take its time between two statements; with W1
+# and an insert in each step, groups of 32, 128 and 512 gave 4,100, 5,200 and 5,450 runs/s.
 GROUP_DECISIONS_MAX = 2_048
-GROUP_WORKS_MAX = 32
+GROUP_WORKS_MAX = 128
 # How often the loop looks after a writer that has something to do, and how long it steps aside for it at most.
 LOOK_S = 0.01
 STEP_ASIDE_S = 0.001
