@@ -162,12 +162,16 @@ class LocalControl(Reading):
         until = None if timeout_s is None else loop.time() + timeout_s
         while True:
             changed = self._participant.ended(number)
-            view = await self.show(run, facts=False)
-            left = None if until is None else until - loop.time()
-            if describe.is_settled(view.state) or (left is not None and left <= 0):
-                changed.cancel()
-                return view
-            await asyncio.wait([changed], timeout=left)
+            try:
+                view = await self.show(run, facts=False)
+                left = None if until is None else until - loop.time()
+                if describe.is_settled(view.state) or (left is not None and left <= 0):
+                    return view
+                await asyncio.wait([changed], timeout=left)
+                if self._participant.is_closed:
+                    return view
+            finally:
+                self._participant.unheard(number, changed)
 
     # Looking
 

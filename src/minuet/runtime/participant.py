@@ -8,6 +8,7 @@ the store's thread (`Knowledge.owners`), and other inputs for it wait.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from collections import deque
@@ -34,7 +35,7 @@ from minuet.engine.row import (
     WaitKey,
     WaitRow,
 )
-from minuet.errors import Busy, Conflict, MinuetError, NotFound, StoreError
+from minuet.errors import Busy, Conflict, MinuetError, NotFound, NotRunning, StoreError
 from minuet.ids import RunIds, op_key, parse_round, round_text, run_text
 from minuet.runtime.clock import WaitingClock
 from minuet.runtime.handler import Handler
@@ -44,8 +45,7 @@ from minuet.runtime.view import Acknowledged
 
 log = logging.getLogger("minuet")
 
-DRAIN_MS = 5_000  # how long a commit may take that was under way when the program was told to stop
-LOOK_MS = 5
+DRAIN_ROUNDS = 100  # commits that may follow from what was under way when the program was told to stop
 
 
 class Timekeeper(Protocol):
@@ -93,6 +93,7 @@ class Participant:
         self.memory = Memory(runs_in_memory)
         self.late_answers = 0
         self.stopping = False
+        self.is_closed = False
         self._deferred: dict[int, deque[Callable[[], None]]] = {}
         self._loading: dict[int, asyncio.Future[Knowledge | None]] = {}
         self._ends: dict[int, list[asyncio.Future[None]]] = {}
@@ -336,21 +337,26 @@ class Participant:
     def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         """Take what became of decisions, in the order in which they were submitted."""
         for outcome in outcomes:
-            decision, work, error = outcome
-            if work is not None:
-                self._worked(work, decision, error)
-            elif decision is not None and (d := decision.token) is not None:
-                decision.token = None  # else each would hold the other, until the garbage collector comes
-                if isinstance(d, asyncio.Future):
-                    if not d.done():
-                        d.set_result(None) if error is None else d.set_exception(error)
-                    continue
-                assert isinstance(d, Decided)
-                d.knowledge.uncommitted -= 1
-                if error is None:
-                    self._carry_out(d)
-                else:
-                    self._not_recorded(d, error)
+            try:
+                self._take_outcome(*outcome)
+            except Exception:  # a mistake of ours about one decision must not hide what became of the others
+                log.exception("an outcome could not be taken")
+
+    def _take_outcome(self, decision: Decision | None, work: Any, error: Exception | None) -> None:
+        if work is not None:
+            self._worked(work, decision, error)
+        elif decision is not None and (d := decision.token) is not None:
+            decision.token = None  # else each would hold the other, until the garbage collector comes
+            if isinstance(d, asyncio.Future):
+                if not d.done():
+                    d.set_result(None) if error is None else d.set_exception(error)
+                return
+            assert isinstance(d, Decided)
+            d.knowledge.uncommitted -= 1
+            if error is None:
+                self._carry_out(d)
+            else:
+                self._not_recorded(d, error)
 
     def _worked(self, work: Any, decision: Decision | None, error: Exception | None) -> None:
         k: Knowledge = work.token
@@ -406,10 +412,23 @@ class Participant:
                 waiter.set_exception(error)
 
     def ended(self, run: int) -> asyncio.Future[None]:
-        """Give a future that is done when the run has changed its state: it has ended, or is parked, or goes back."""
+        """Give a future that is done when the run has changed its state: it has ended, or is parked, or goes back.
+
+        It raises NotRunning when the program is closed before. Whoever does not wait for it any more says `unheard`.
+        """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ends.setdefault(run, []).append(waiter)
         return waiter
+
+    def unheard(self, run: int, waiter: asyncio.Future[None]) -> None:
+        """Forget a future that nobody waits for any more."""
+        if not waiter.cancel() and not waiter.cancelled():
+            waiter.exception()  # whoever gave it up knows
+        waiters = self._ends.get(run, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._ends[run]
 
     # What was not recorded
 
@@ -570,18 +589,22 @@ class Participant:
 
     async def drain(self) -> None:
         """Wait until everything that was decided is durable, and no answer waits for the store to give its run back."""
-        waited_ms = 0
-        while waited_ms < DRAIN_MS and any(k.uncommitted or k.owners for k in self.runs.values()):
-            await self.clock.sleep_ms(LOOK_MS)
-            waited_ms += LOOK_MS
+        with contextlib.suppress(StoreError):
+            for _ in range(DRAIN_ROUNDS):
+                if not any(k.uncommitted or k.owners for k in self.runs.values()):
+                    return
+                await self.record(Decision())  # what becomes of it is told after what was submitted before it
 
     async def close(self) -> None:
-        """Stop what goes on by itself."""
+        """Stop what goes on by itself, and tell everybody who waits."""
+        self.is_closed = True
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=1)
         self.memory.close()
+        for run in list(self._ends):
+            self._wake_waiters(run, NotRunning("the program was closed", remedy="Open it again: the run goes on"))
 
 
 def _reason(error: Exception) -> str:

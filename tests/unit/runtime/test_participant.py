@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from minuet import Service, action, event, sleep, wait_for, workflow
+from minuet import App, NotRunning, Service, action, event, sleep, wait_for, workflow
 from minuet.engine.decide import Decided
 from minuet.engine.knowledge import Knowledge
 from minuet.ids import parse_run
@@ -75,3 +75,26 @@ async def test_a_run_that_is_set_aside_does_not_go_on_by_itself() -> None:
         assert [f.position for f in await run.facts()] == []
         await run.retry()
         assert await run.result(5) == "front"
+
+
+async def test_whoever_waits_for_an_end_is_told_when_the_program_is_closed() -> None:
+    async with opened([Doors()], [let_in]) as (app, _):
+        waiting = asyncio.create_task(app.run(let_in, "front"))
+        run = await app.start(let_in, "back")
+        patient = asyncio.create_task(app.control.wait(run.id, None))
+        await until(lambda: _are_heard(app, 2))
+    with pytest.raises(NotRunning, match="closed"):
+        await asyncio.wait_for(waiting, 5)
+    assert (await asyncio.wait_for(patient, 5)).state == "running"
+
+
+async def test_waiting_in_pieces_leaves_nothing_behind() -> None:
+    async with opened([Doors()], [let_in]) as (app, _):
+        run = await app.start(let_in, "front")
+        for _ in range(20):
+            assert (await app.control.wait(run.id, 0.001)).state == "running"
+        assert app.control._participant._ends == {}
+
+
+async def _are_heard(app: App, count: int) -> bool:
+    return len(app.control._participant._ends) == count
