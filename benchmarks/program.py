@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from minuet import App, Service, Workflow
+from minuet.runtime.process import tune_process
 
 
-def open_app(services: Sequence[Service], workflows: Sequence[Workflow[Any, Any, Any]], store: Path) -> App:
-    """Give a program that is still to be opened (`async with`)."""
-    return App("bench", services=services, workflows=workflows, store=f"sqlite:///{store}")
+@asynccontextmanager
+async def open_app(
+    services: Sequence[Service], workflows: Sequence[Workflow[Any, Any, Any]], store: Path
+) -> AsyncIterator[App]:
+    """Give an open program, in a process that is set as `minuet run` sets it."""
+    async with App("bench", services=services, workflows=workflows, store=f"sqlite:///{store}") as app:
+        tune_process()
+        yield app

@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -95,8 +96,7 @@ async def _fill_waiting(store: Path, size: int) -> None:
 async def _waiting(store: Path, size: int) -> Figures:
     before_mb = resident_mb()
     began_s = time.perf_counter()
-    app = _desk(store)
-    async with app:
+    async with _desk(store) as app:
         request = Request(f"new {time.time_ns()}")
         run = await app.start(approval, request)
         await app.send(Approved(request.id))
@@ -146,7 +146,7 @@ async def _evicted(store: Path, size: int) -> Figures:
     return {**figures, "runs_in_memory": in_memory, "event_ms": woken.secs * 1000 / len(first)}
 
 
-def _desk(store: Path) -> App:
+def _desk(store: Path) -> AbstractAsyncContextManager[App]:
     return open_app([Desk()], [approval, trial], store)
 
 

@@ -48,6 +48,7 @@ def run(
 
 
 async def _running(app: App, settings: Settings) -> None:
+    from minuet.runtime.process import tune_process
     from minuet.server.app import make_server
     from minuet.server.listener import serve
 
@@ -55,6 +56,7 @@ async def _running(app: App, settings: Settings) -> None:
     await app.open(settings)
     try:
         async with serve(make_server(app.control), host=settings.host, port=settings.port) as address:
+            tune_process()
             app.publish_address(address)
             print_line(_summary(app, settings, address))
             await told.wait()
