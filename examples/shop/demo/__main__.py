@@ -120,7 +120,7 @@ async def _watch(
             )
             await worker.start()
             progress.note(f"  started again: it answers after {worker.seconds_to_answer[-1]:.2f} s")
-        elif acknowledged == orders and not carrier.on_their_way and settled + books.given_up() == orders:
+        elif acknowledged == orders and settled + len(books.reminded() & carrier.never_found) == orders:
             return taken_s, monotonic() - began
         for task in crowd:
             if task.done() and task.exception() is not None:
@@ -199,7 +199,8 @@ def as_json(shift: Shift) -> str:
             "runs_a_second": round(shift.orders / shift.seconds_to_take, 1) if shift.seconds_to_take else 0,
             "kills": shift.kills,
             "seconds_to_answer": round(statistics.median(shift.seconds_to_answer), 3),
-            "checks": {c.what: list(c.wrong) for c in shift.checks},
+            "wrong": {c.what: [len(c.wrong), *c.wrong[:5]] for c in shift.checks if c.wrong},
+            "checks": len(shift.checks),
             "adds_up": shift.adds_up,
         }
     )

@@ -38,15 +38,14 @@ class Books:
         """Count the orders whose end is on the books: closed, backordered or cancelled."""
         return int(self._all("select count(*) from orders where state <> 'open'")[0][0])
 
-    def given_up(self) -> int:
-        """Count the open orders for which no further reminder will be sent."""
-        return int(
-            self._all(
-                "select count(*) from orders where state = 'open' and 'parcel-' || id in"
-                " (select parcel from reminder group by parcel having count(*) = ?)",
-                REMINDERS,
-            )[0][0]
+    def reminded(self) -> set[str]:
+        """Give the parcels of open orders for which no further reminder will be sent."""
+        rows = self._all(
+            "select parcel from reminder where parcel in (select 'parcel-' || id from orders where state = 'open')"
+            " group by parcel having count(*) = ?",
+            REMINDERS,
         )
+        return {parcel for (parcel,) in rows}
 
     def parcels_after(self, row: int) -> list[tuple[int, str]]:
         """Give the parcels that were booked after a row, each with its own."""

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 DRIVERS = ("Ada", "Bela", "Chidi", "Dana")
 LOOK_EVERY_S = 0.1
+CUSTOMERS = 16
+VANS = 16
 
 
 def order_number(n: int) -> Order:
@@ -41,7 +43,7 @@ def order_number(n: int) -> Order:
 class Customers:
     """They order, as many at a time as there are customers; who gets no answer asks again with the same key."""
 
-    def __init__(self, client: Client, orders: int, customers: int = 32) -> None:
+    def __init__(self, client: Client, orders: int, customers: int = CUSTOMERS) -> None:
         self.acknowledged: list[str] = []
         self._client = client
         self._customers = customers
@@ -63,11 +65,12 @@ class Carrier:
 
     def __init__(self, client: Client, books: Books, *, late_s: float) -> None:
         self.picked_up = 0
-        self.on_their_way = 0
+        self.never_found: set[str] = set()
         self._client = client
         self._books = books
         self._late_s = late_s
         self._last = 0
+        self._vans = asyncio.Semaphore(VANS)
 
     async def work(self) -> None:
         """Go on until cancelled."""
@@ -76,17 +79,18 @@ class Carrier:
                 for row, parcel in self._books.parcels_after(self._last):
                     self._last = row
                     n = int(parcel.rpartition("-")[2])
-                    if n % 97 != 5:
+                    if n % 97 == 5:
+                        self.never_found.add(parcel)
+                    else:
                         drives.create_task(self._pick_up(parcel, n, self._late_s if n % 41 == 2 else 0))
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def _pick_up(self, parcel: str, n: int, after_s: float) -> None:
-        self.on_their_way += 1
         await asyncio.sleep(after_s)
         seen = PickedUp(parcel, driver=DRIVERS[n % len(DRIVERS)])
-        await until_answered(lambda: self._client.send(seen, id=f"pick-up-of-{parcel}"))
+        async with self._vans:
+            await until_answered(lambda: self._client.send(seen, id=f"pick-up-of-{parcel}"))
         self.picked_up += 1
-        self.on_their_way -= 1
 
 
 async def until_answered(ask: Callable[[], Awaitable[T]]) -> T:
