@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import report, w1_sequence, w2_saga, w3_fan_out, w5_long, w6_crash, w7_start, w8_limit, w9_growth
 from benchmarks.contest import Figure, Work
-from benchmarks.driver import MeasurementFailed, Result, measure, medians, total
+from benchmarks.driver import MeasurementFailed, Result, measure, medians
 
 PEERS = ("dbos",)
 
@@ -45,19 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measured(works: Sequence[Work], asked: argparse.Namespace) -> list[Result]:
     rounds = asked.rounds or (1 if asked.quick else 3)
-    progress = _Progress(total(works, rounds=rounds, quick=asked.quick))
-    results: list[Result] = []
+    progress = _Progress()
+    results = measure(works, rounds=rounds, quick=asked.quick, parent=asked.folder, say=progress.say)
+    progress.clear()
     about = report.versions()
-    if not asked.json:
-        print(", ".join(f"{name} {value}" for name, value in about.items()), f"median of {rounds} (min–max)", sep="; ")
+    if asked.json:
+        print(*(report.result_json(result, about) for result in results), sep="\n", flush=True)
+        return results
+    print(", ".join(f"{name} {value}" for name, value in about.items()), f"median of {rounds} (min–max)", sep="; ")
     for work in works:
-        found = measure(work, rounds=rounds, quick=asked.quick, parent=asked.folder, say=progress.say)
-        results += found
-        progress.clear()
-        if asked.json:
-            print(*(report.result_json(result, about) for result in found), sep="\n", flush=True)
-        else:
-            print(*report.result_lines(work, found), sep="\n", flush=True)
+        print(*report.result_lines(work, [r for r in results if r.work == work.name]), sep="\n")
     return results
 
 
@@ -83,17 +80,12 @@ def _with_peers(work: Work, peer: str | None) -> Work:
 class _Progress:
     """One line on stderr that says what is being measured."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._done = 0
+    def __init__(self) -> None:
         self._is_live = sys.stderr.isatty()
 
     def say(self, text: str) -> None:
-        self._done += 1
-        line = f"[{self._done}/{self._count}] {text}"
-        print(
-            f"\r\x1b[K{line}" if self._is_live else line, end="" if self._is_live else "\n", file=sys.stderr, flush=True
-        )
+        before, after = ("\r\x1b[K", "") if self._is_live else ("", "\n")
+        print(before + text, end=after, file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         if self._is_live:

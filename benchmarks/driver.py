@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,21 +51,32 @@ class Result:
         return {name: [figures[name] for figures in self.rounds] for name in self.rounds[0]}
 
 
-def measure(work: Work, *, rounds: int, quick: bool, parent: Path | None, say: Callable[[str], None]) -> list[Result]:
-    """Measure one work; the results stand in the order of its entries and sizes."""
-    turns = [(entry, size) for entry in work.entries for size in (entry.quick if quick else entry.sizes)]
+def measure(
+    works: Sequence[Work], *, rounds: int, quick: bool, parent: Path | None, say: Callable[[str], None]
+) -> list[Result]:
+    """Measure works, all in each round, so that what else goes on in a machine hits them alike.
+
+    The results stand in the order of the works, their entries, and their sizes.
+    """
+    turns = [(work, e, size) for work in works for e in work.entries for size in (e.quick if quick else e.sizes)]
     found: list[list[Figures]] = [[] for _ in turns]
-    with tempfile.TemporaryDirectory(prefix="minuet-bench-", dir=parent) as shared:
+    with ExitStack() as stack:
+        shared = {work.name: Path(stack.enter_context(_folder(parent))) for work in works}
         for number in range(rounds):
-            for i, (entry, size) in enumerate(turns):
-                about = f"{entry.system}, {entry.what}, {size:,}".replace(", ,", ",")
-                say(f"{work.name} {about} · round {number + 1} of {rounds}, {i + 1} of {len(turns)}")
-                with tempfile.TemporaryDirectory(prefix="minuet-bench-", dir=parent) as folder:
-                    found[i].append(_measured(entry, size, Path(folder), Path(shared), quick=quick))
+            for i, (work, entry, size) in enumerate(turns):
+                done = number * len(turns) + i + 1
+                about = f"{work.name} {entry.system}, {entry.what}, {size:,}"
+                say(f"[{done}/{rounds * len(turns)}] {about} · round {number + 1} of {rounds}")
+                with _folder(parent) as folder:
+                    found[i].append(_measured(entry, size, Path(folder), shared[work.name], quick=quick))
     return [
-        Result(work=work.name, entry=e, size=s, sizes=e.quick if quick else e.sizes, rounds=tuple(figures))
-        for (e, s), figures in zip(turns, found, strict=True)
+        Result(work=work.name, entry=e, size=size, sizes=e.quick if quick else e.sizes, rounds=tuple(figures))
+        for (work, e, size), figures in zip(turns, found, strict=True)
     ]
+
+
+def _folder(parent: Path | None) -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="minuet-bench-", dir=parent)
 
 
 def _measured(entry: Entry, size: int, folder: Path, shared: Path, *, quick: bool) -> Figures:
@@ -100,8 +112,3 @@ def spawn(program: str, arguments: dict[str, object]) -> subprocess.Popen[str]:
 def medians(results: Iterable[Result]) -> dict[tuple[str, str, str, int], Figures]:
     """Give the medians by work, system, variant and size."""
     return {(r.work, r.entry.system, r.entry.what, r.size): r.median for r in results}
-
-
-def total(works: Sequence[Work], *, rounds: int, quick: bool) -> int:
-    """Give how many measurements there will be."""
-    return rounds * sum(len(e.quick if quick else e.sizes) for w in works for e in w.entries)
