@@ -180,7 +180,7 @@ def report(shift: Shift, store: Path) -> None:
 def _pace(shift: Shift) -> str:
     rate = shift.orders / shift.seconds_to_take if shift.seconds_to_take else 0.0
     return (
-        f"taken at {rate:,.0f} runs a second over HTTP, {shift.kills} kills included;"
+        f"taken at {rate:,.0f} runs a second over HTTP, and {shift.kills} × kill -9;"
         f" after {shift.seconds:.1f} s nothing was left to be done"
     )
 
