@@ -133,7 +133,7 @@ class ReactionSpec:
     """A reaction as its class declares it: the event, the parameter that takes it, and the policies.
 
     The policies are those of a subscription: order and gaps of a key, repetition, poison, who gets a copy.
-    Times in ms.
+    `start` says where a new one begins: `now`, `beginning`, or at an instant. Times in ms.
     """
 
     name: str
@@ -157,6 +157,7 @@ class ReactionSpec:
     newer: str = "park"
     trace: str = "linked"
     limit: int | None = None
+    start: str | int = "now"
     function: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
 
 

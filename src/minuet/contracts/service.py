@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Concatenate, Generic, Literal, Never, ParamSpec, TypeVar, overload
 
 from minuet.contracts import signature
@@ -254,6 +254,7 @@ def on(
     newer: Literal["park", "accept"] = "park",
     trace: Literal["linked", "child"] = "linked",
     limit: int | None = None,
+    start: Literal["now", "beginning"] | datetime = "now",
     emits: tuple[type, ...] = (),
     touches: str | tuple[str, ...] = (),
 ) -> _Reacting[E]:
@@ -275,6 +276,8 @@ def on(
         newer: what follows for a version that is newer than the one known.
         trace: whether the trace goes on as a child, or begins anew with a link.
         limit: how many may run at once.
+        start: where a new subscription begins: with what comes from now on, with the oldest event that is still
+            kept, or with what came at an instant or later. Once it has begun, this says nothing.
         emits: the types of events that it publishes.
         touches: names of resources that it reads or writes.
     """
@@ -307,6 +310,7 @@ def on(
             "newer": _one_of("newer", newer, "park", "accept"),
             "trace": _one_of("trace", trace, "linked", "child"),
             "limit": limit,
+            "start": _instant(start) if isinstance(start, datetime) else _one_of("start", start, "now", "beginning"),
             "emits": tuple(emits),
             "touches": _names(touches),
         },
@@ -326,6 +330,15 @@ def outside(*, idempotency: Literal["key", "lookup", "none"], find: Callable[...
             remedy='Give find= with "lookup", and only there',
         )
     return Outside(idempotency=idempotency, find=find if isinstance(find, str) else getattr(find, "__name__", None))
+
+
+def _instant(start: datetime) -> int:
+    if start.tzinfo is None:
+        raise DeclarationError(
+            f"start is {start.isoformat()}, which says nothing about the time zone",
+            remedy="Give it one, as in datetime(2026, 1, 31, tzinfo=UTC)",
+        )
+    return round(start.timestamp() * 1000)
 
 
 def _plain(function: Any, what: str) -> Callable[..., Any]:

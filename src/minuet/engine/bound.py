@@ -30,6 +30,21 @@ RETENTION_MS: Final = 30 * 24 * 3_600_000
 ERROR_CHARS: Final = 4_000
 """What is kept of the text of an error: enough for a person; the log has the rest."""
 
+EVENT_RETENTION_MS: Final = 7 * 24 * 3_600_000
+"""How long a published event is kept: longer than a weekend's outage; a new subscriber can begin that far back."""
+
+HOPS: Final = 64
+"""Reactions that have caused one another: as many in a row are a circle."""
+
+DELIVERIES_IN_MEMORY: Final = 512
+"""Events of one subscription in memory; the others wait in the store, so a slow subscriber costs no memory."""
+
+KEYS_STALLED: Final = 10_000
+"""Keys of one subscription that are held up at once: beyond that it reads no further, since something is wrong."""
+
+ERRORS_KEPT: Final = 20
+"""Failed attempts of an event that are kept with their errors, the last ones."""
+
 INPUT_BYTES: Final = 1 << 20
 """An input, an event, a resolved result from outside."""
 

@@ -7,7 +7,20 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from minuet.engine.row import AttemptRow, AuditRow, Decision, FactRow, InboxRow, PlanRow, RunRow, TimerRow, WaitRow
+from minuet.engine.row import (
+    AttemptRow,
+    AuditRow,
+    Decision,
+    DeliveryRow,
+    EventRow,
+    FactRow,
+    InboxRow,
+    PlanRow,
+    RunRow,
+    SubscriptionRow,
+    TimerRow,
+    WaitRow,
+)
 
 
 class Capability(StrEnum):
@@ -116,6 +129,26 @@ class RunFilter:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterFilter:
+    """Which dead letters to list, oldest first. `after`: only those beyond this (last_at, subscription, entry)."""
+
+    subscription: str | None = None
+    entry: int | None = None
+    reason: str | None = None
+    fingerprint: str | None = None
+    after: tuple[int, int, int] | None = None
+    limit: int = 100
+
+
+class StoredDelivery(NamedTuple):
+    """A delivery with its event, and the name of its subscription."""
+
+    delivery: DeliveryRow
+    event: EventRow
+    name: str
+
+
 class StoreReads(Protocol):
     """What can be read of a store, also of one that no process holds. Everything is as of the last commit."""
 
@@ -178,6 +211,58 @@ class StoreReads(Protocol):
         """
         ...
 
+    async def subscriptions(self) -> list[SubscriptionRow]:
+        """Give all subscriptions that were ever heard of."""
+        ...
+
+    async def events_after(self, event: str, after: int, limit: int) -> list[EventRow]:
+        """Give published events of this type above this entry, in the order of their commits."""
+        ...
+
+    async def events_unapplied(self, subscription: int, event: str, after: int, limit: int) -> list[EventRow]:
+        """Give what `events_after` gives, without what this subscription has applied or has a delivery for."""
+        ...
+
+    async def events_between(self, event: str, first: int, last: int, limit: int) -> list[EventRow]:
+        """Give published events of this type from one entry to another, both included."""
+        ...
+
+    async def last_entry(self) -> int:
+        """Give the entry of the newest event; 0 if there never was one."""
+        ...
+
+    async def entry_before(self, at_ms: int) -> int:
+        """Give the entry of the last event that came before this instant; 0 if there is none."""
+        ...
+
+    async def find_published(self, source: str | None, message: str) -> EventRow | None:
+        """Find a published event by its identity; by the message alone where the source is None."""
+        ...
+
+    async def deliveries_due(self, subscription: int, until_ms: int, limit: int) -> list[StoredDelivery]:
+        """Give deliveries in state `waiting` that are due, earliest first."""
+        ...
+
+    async def next_delivery_due(self, subscription: int) -> int | None:
+        """Give when the next waiting delivery is due."""
+        ...
+
+    async def deliveries_held(self, subscription: int, key: str, limit: int) -> list[StoredDelivery]:
+        """Give deliveries of a key in state `held`, in the order of publication."""
+        ...
+
+    async def deliveries_open(self, subscription: int) -> list[tuple[str, int, str]]:
+        """Give (key, entry, state) of all deliveries that are not `held`, and of the first `held` one of each key."""
+        ...
+
+    async def deliveries_running(self, subscription: int, limit: int) -> list[StoredDelivery]:
+        """Give deliveries in state `running`: at the start, those that the last process left."""
+        ...
+
+    async def dead_letters(self, which: LetterFilter) -> list[StoredDelivery]:
+        """List deliveries that are `dead` or `skipped`, oldest first."""
+        ...
+
     async def plans(self) -> list[PlanRow]:
         """Give all plans."""
         ...
@@ -227,6 +312,10 @@ class Store(StoreReads, Protocol):
 
     async def keys_that_meet(self, event: str, key: str, limit: int) -> list[tuple[str, str]]:
         """Give (event, key), ascending and above these, for which an event is kept and a wait is armed."""
+        ...
+
+    async def forget_events(self, until_entry: int, limit: int) -> int:
+        """Remove events up to an entry that every active subscription has passed and no delivery needs."""
         ...
 
     async def forget(self, ended_before_ms: int, limit: int) -> int:

@@ -187,6 +187,67 @@ class InboxTaken(NamedTuple):
     message: str
 
 
+class EventRow(NamedTuple):
+    """A published event, as it stands in the outbox; (source, message) is its identity.
+
+    `entry` counts in the order of commits; None until the store has given it. `hops`: messages since the root that
+    reactions caused. `causes`: ids of what caused it, with commas. `time_ms`: when it happened, `at_ms`: when it
+    came here.
+    """
+
+    entry: int | None
+    source: str
+    message: str
+    event: str
+    version: int
+    key: str
+    body: str
+    hops: int
+    causes: str
+    time_ms: int
+    at_ms: int
+
+
+class SubscriptionRow(NamedTuple):
+    """A reaction that has been heard of: `service.reaction`. Up to `position` all is applied, or has a delivery."""
+
+    subscription: int
+    name: str
+    event: str
+    position: int
+    active: int
+    since_ms: int
+
+
+class DeliveryKey(NamedTuple):
+    """Names what one subscription does with one event."""
+
+    subscription: int
+    entry: int
+
+
+class DeliveryRow(NamedTuple):
+    """An event that a subscription could not apply at once.
+
+    `state`: `waiting` (until `next_at_ms`), `running` (counted before it runs again), `held` (another of its key goes
+    first), `dead` (a person is needed), `skipped` (dead, but its key goes on). `errors`: JSON, `[[at_ms, text], …]`.
+    `reason`: why it is dead. `body`: what a person has corrected, else None.
+    """
+
+    subscription: int
+    entry: int
+    key: str
+    state: str
+    attempts: int
+    next_at_ms: int
+    first_at_ms: int
+    last_at_ms: int
+    errors: str
+    reason: str | None
+    fingerprint: str | None
+    body: str | None
+
+
 class PlanRow(NamedTuple):
     """A plan as JSON text, under its digest."""
 
@@ -207,6 +268,24 @@ class AuditRow(NamedTuple):
     note: str | None
 
 
+class Messages:
+    """What a decision says of events: those it publishes, and what subscriptions did with theirs.
+
+    `applied` recorded once more is a `Conflict`: whatever goes with it is there already. An event whose identity is
+    known is left out. `applied_until` removes what lies at or below a subscription's position.
+    """
+
+    __slots__ = ("applied", "applied_until", "deliveries", "deliveries_done", "outbox", "subscriptions")
+
+    def __init__(self) -> None:
+        self.outbox: list[EventRow] | tuple[()] = ()
+        self.subscriptions: list[SubscriptionRow] | tuple[()] = ()
+        self.applied: list[DeliveryKey] | tuple[()] = ()
+        self.applied_until: list[DeliveryKey] | tuple[()] = ()
+        self.deliveries: list[DeliveryRow] | tuple[()] = ()
+        self.deliveries_done: list[DeliveryKey] | tuple[()] = ()
+
+
 class Decision:
     """Rows that become durable together, whole or not at all.
 
@@ -223,6 +302,7 @@ class Decision:
         "facts",
         "inbox",
         "inbox_taken",
+        "messages",
         "plans",
         "run",
         "runs",
@@ -249,3 +329,10 @@ class Decision:
         self.attempts_done: list[AttemptKey] | tuple[()] = ()
         self.timers_done: list[TimerKey] | tuple[()] = ()
         self.waits_done: list[WaitKey] | tuple[()] = ()
+        self.messages: Messages | None = None  # most decisions say nothing of events, and pay nothing for them
+
+    def ensure_messages(self) -> Messages:
+        """Give what this decision says of events, to be added to."""
+        if self.messages is None:
+            self.messages = Messages()
+        return self.messages

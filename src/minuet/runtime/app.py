@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -19,6 +20,7 @@ from minuet.plans.plan import Plan, load_plan, make_plan
 from minuet.runtime.client import Verbs, decode_result, encode_input, result_of
 from minuet.runtime.clock import SystemClock, WaitingClock
 from minuet.runtime.handler import Handlers
+from minuet.runtime.inlet import Inlet, reactions_of
 from minuet.runtime.local import LocalControl
 from minuet.runtime.matcher import EventMatcher
 from minuet.runtime.participant import Participant
@@ -158,11 +160,19 @@ class _Opened:
         self.worker = Worker(self.participant, handlers, clock, slots=settings.slots, threads=self.threads)
         self.ticker = Ticker(self.participant, clock)
         self.matcher = EventMatcher(self.participant, clock)
+        self.inlet = Inlet(
+            self.participant,
+            app.services,
+            app._provided,  # noqa: SLF001 - as above
+            retry=settings.retry,
+            slots=settings.slots,
+        )
         self.recovery = Recovery(self.participant, clock)
         self.retention = Retention(self.participant, clock, settings.retention_ms)
         self.participant.worker = self.worker
         self.participant.ticker = self.ticker
         self.participant.matcher = self.matcher
+        self.participant.inlet = self.inlet
         self.control = LocalControl(
             self.participant,
             self.worker,
@@ -181,6 +191,7 @@ class _Opened:
                 self.participant.ids.follow(newest.run)
             await self._setup()
             await self._learn_plans()
+            await self.inlet.open()
         except BaseException:
             await self.store.close()
             raise
@@ -230,7 +241,7 @@ class _Opened:
         participant = self.participant
         participant.stopping = True
         await self.ticker.close()
-        await self.worker.stop(grace_ms)
+        await asyncio.gather(self.worker.stop(grace_ms), self.inlet.stop(grace_ms))
         await participant.drain()
         await participant.close()
         await self.store.close()
@@ -241,6 +252,7 @@ def _events(given: Iterable[type], workflows: Iterable[AnyWorkflow], services: S
     found: dict[str, type] = {}
     classes = [*given, *(c for w in workflows for c in w.events.values())]
     classes += [c for s in services for a in service_spec(type(s)).actions.values() for c in a.emits]
+    classes += [c for r in reactions_of(services) for c in (r.event, *r.emits)]
     for cls in classes:
         spec = event_spec(cls)
         if spec is None:
@@ -254,18 +266,13 @@ def _events(given: Iterable[type], workflows: Iterable[AnyWorkflow], services: S
 
 
 def _check_services(services: Sequence[Service], workflows: Iterable[AnyWorkflow]) -> None:
-    """Refuse a program that lacks somebody, has somebody twice, or asks for what this release cannot do."""
+    """Refuse a program that lacks somebody, or has somebody twice."""
     offered: dict[str, Service] = {}
     for s in services:
         spec = service_spec(type(s))
         if spec.name in offered:
             raise DeclarationError(f"there are two services named {spec.name!r}", remedy="Give one: name= on its class")
         offered[spec.name] = s
-        if spec.reactions:
-            raise DeclarationError(
-                f"{spec.name} has reactions ({', '.join(spec.reactions)}), which this release cannot perform yet",
-                remedy="Leave the service out, or make what it reacts to a step of a workflow",
-            )
         for a in spec.actions.values():
             if a.outside is not None and a.outside.idempotency != "key":
                 raise DeclarationError(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from minuet.contracts.action import ActionSpec, Rejection
+from minuet.contracts.action import ActionSpec, Parameter, ReactionSpec, Rejection
 from minuet.contracts.codec import codec_for
 from minuet.contracts.handler import Context, Transaction
 from minuet.contracts.service import Service, service_spec
@@ -160,6 +160,24 @@ def _told(error: BaseException) -> str:
     if len(text) > bound.ERROR_CHARS:
         text = f"{text[: bound.ERROR_CHARS]}… ({len(text):,} characters)"
     return text.encode(errors="replace").decode()
+
+
+def reaction_handler(service: Service, spec: ReactionSpec, provided: Mapping[Any, Any]) -> Handler:
+    """Give a reaction as it is called: an action with one argument, the event, and no result."""
+    return Handler(
+        service,
+        ActionSpec(
+            name=spec.name,
+            parameters=(Parameter(name=spec.parameter, type=spec.event),),
+            result=None,
+            injected=spec.injected,
+            is_async=spec.is_async,
+            attempt_timeout_ms=spec.attempt_timeout_ms,
+            emits=spec.emits,
+            function=spec.function,
+        ),
+        provided,
+    )
 
 
 class Handlers:

@@ -17,7 +17,7 @@ from minuet.engine.answer import Answer, Done, Rejected
 from minuet.engine.decided import Decided
 from minuet.engine.knowledge import Knowledge
 from minuet.engine.program import RESULT, Program
-from minuet.engine.row import ENDED, AuditRow, Decision, InboxRow, RunRow, RunState
+from minuet.engine.row import ENDED, AuditRow, Decision, EventRow, RunRow, RunState
 from minuet.errors import Conflict, InvalidPayload, KeyConflict, MinuetError, NotFound
 from minuet.ids import run_text
 from minuet.plans.plan import Plan
@@ -196,20 +196,20 @@ class LocalControl(Reading):
         store, now = self._participant.store, self._participant.clock.now_ms()
         source = source or "/outside"
         message = id_ or f"{run_text(self._participant.ids.next(now))}"
-        waiting = len(await store.waits_for(event, key))
-        if id_ is not None and await store.find_event(source, message) is not None:
+        waiting = len(await store.waits_for(event, key)) if event in self._participant.awaited_events else 0
+        if id_ is not None and await store.find_published(source, message) is not None:
             return EventReceipt(id=message, outcome="duplicate", waiting=waiting)
-        row = InboxRow(
-            source, message, event, version, key, body.decode(), "kept", None, None, None,
-            now, now + bound.KEEP_EARLY_EVENT_MS,
-        )  # fmt: skip
+        published = [EventRow(None, source, message, event, version, key, body.decode(), 0, "", now, now)]
         decision = Decision()
-        decision.inbox = [row]
+        decision.ensure_messages().outbox = published
+        decision.inbox = self._participant.kept_for_waits(published)
         try:
             await self._participant.record(decision)
         except Conflict:
             return EventReceipt(id=message, outcome="duplicate", waiting=waiting)
-        self._participant.matcher.look_at(event, key)
+        self._participant.inlet.wake(published)
+        if decision.inbox:
+            self._participant.matcher.look_at(event, key)
         return EventReceipt(id=message, outcome="accepted", waiting=waiting)
 
     def _read_event(self, event: str, key: str, raw: bytes) -> tuple[int, bytes]:

@@ -12,11 +12,9 @@ import contextlib
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from minuet.contracts.codec import codec_for
-from minuet.contracts.message import event_spec
 from minuet.engine import bound, decide
 from minuet.engine.answer import Answer
 from minuet.engine.decided import Decided
@@ -27,6 +25,7 @@ from minuet.engine.row import (
     ENDED,
     AttemptKey,
     Decision,
+    EventRow,
     InboxRow,
     RunChange,
     RunState,
@@ -40,6 +39,7 @@ from minuet.ids import RunIds, op_key, parse_round, round_text, run_text
 from minuet.runtime.clock import WaitingClock
 from minuet.runtime.handler import Handler
 from minuet.runtime.memory import Memory
+from minuet.runtime.outgoing import outgoing
 from minuet.runtime.transaction import TransactionalCall
 from minuet.runtime.view import Acknowledged
 
@@ -65,6 +65,26 @@ class Matcher(Protocol):
 
     def look_at(self, event: str, key: str) -> None:
         """See whether an event of this key and a wait for it are both there."""
+        ...
+
+
+class Inward(Protocol):
+    """Who brings published events to reactions."""
+
+    def wake(self, published: Iterable[EventRow]) -> None:
+        """Look for events of these types: they are durable."""
+        ...
+
+    def hears(self, event: str) -> bool:
+        """Say whether some reaction here hears events of this type."""
+        ...
+
+
+class Receipt(Protocol):
+    """What a decision or work bears that belongs to no run."""
+
+    def settled(self, decision: Decision | None, error: Exception | None) -> None:
+        """Take what became of it."""
         ...
 
 
@@ -102,6 +122,7 @@ class Participant:
         self.worker: Performer
         self.ticker: Timekeeper
         self.matcher: Matcher
+        self.inlet: Inward
 
     def add_program(self, program: Program) -> None:
         """Know a plan."""
@@ -311,26 +332,35 @@ class Participant:
         )
 
     def _publish(self, d: Decided, action: Action, events: Sequence[object]) -> None:
-        """Record published events beside the fact. What no plan waits for is heard by nobody in this release."""
+        """Record published events beside the fact: for reactions, and for the waits of plans."""
         if not events:
             return
         k, now = d.knowledge, self.clock.now_ms()
         name = op_key(k.run, action.rule.position, action.round, action.direction)
-        rows = []
-        for i, event in enumerate(events):
-            spec = event_spec(type(event))
-            if spec is None or spec.name not in self.awaited_events:
-                continue
-            body = codec_for(type(event)).encode(event).decode()
-            key = str(getattr(event, spec.key)) if spec.key else run_text(k.run)
-            rows.append(
-                InboxRow(
-                    f"/{action.rule.about['service']}", f"{name}:{i}", spec.name, spec.version, key, body, "kept",
-                    None, None, None, now, now + bound.KEEP_EARLY_EVENT_MS,
-                )
-            )  # fmt: skip
-        if rows:
-            d.decision.inbox = rows
+        rows = outgoing(
+            events,
+            source=f"/{action.rule.about['service']}",
+            message=name,
+            key=run_text(k.run),
+            hops=0,  # the steps of a plan are bounded by themselves
+            causes=f"{name}:ok",
+            now_ms=now,
+        )
+        d.decision.ensure_messages().outbox = rows
+        if kept := self.kept_for_waits(rows):
+            d.decision.inbox = kept
+
+    def kept_for_waits(self, published: Iterable[EventRow]) -> list[InboxRow]:
+        """Give the rows by which waits find what comes from outside or is published, where some plan waits for it."""
+        awaited = self.awaited_events
+        return [
+            InboxRow(
+                e.source, e.message, e.event, e.version, e.key, e.body, "kept",
+                None, None, None, e.at_ms, e.at_ms + bound.KEEP_EARLY_EVENT_MS,
+            )
+            for e in published
+            if e.event in awaited
+        ]  # fmt: skip
 
     # What has become durable
 
@@ -344,22 +374,28 @@ class Participant:
 
     def _take_outcome(self, decision: Decision | None, work: Any, error: Exception | None) -> None:
         if work is not None:
-            self._worked(work, decision, error)
+            token = work.token
+            if isinstance(token, Knowledge):
+                self._worked(token, decision, error)
+            else:
+                token.settled(decision, error)
         elif decision is not None and (d := decision.token) is not None:
             decision.token = None  # else each would hold the other, until the garbage collector comes
             if isinstance(d, asyncio.Future):
                 if not d.done():
                     d.set_result(None) if error is None else d.set_exception(error)
                 return
-            assert isinstance(d, Decided)
+            if not isinstance(d, Decided):
+                receipt: Receipt = d
+                receipt.settled(decision, error)
+                return
             d.knowledge.uncommitted -= 1
             if error is None:
                 self._carry_out(d)
             else:
                 self._not_recorded(d, error)
 
-    def _worked(self, work: Any, decision: Decision | None, error: Exception | None) -> None:
-        k: Knowledge = work.token
+    def _worked(self, k: Knowledge, decision: Decision | None, error: Exception | None) -> None:
         k.owners -= 1
         k.uncommitted -= 1
         d = None
@@ -395,6 +431,8 @@ class Participant:
             self.matcher.look_at(wait.event, wait.key)
         for kept in d.decision.inbox:
             self.matcher.look_at(kept.event, kept.key)
+        if d.decision.messages is not None:
+            self.inlet.wake(d.decision.messages.outbox)
         if self._acknowledged and (done := self._acknowledged.pop(id(d), None)) is not None and not done.done():
             done.set_result(None)
         if k.state != RunState.RUNNING:

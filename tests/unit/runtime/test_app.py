@@ -25,7 +25,6 @@ from minuet import (
     compensation,
     deadline,
     event,
-    on,
     publish,
     sleep,
     together,
@@ -318,16 +317,10 @@ async def test_a_closed_app_says_so() -> None:
 
 
 async def test_what_cannot_work_is_refused_when_the_app_is_made() -> None:
-    class Listener(Service):
-        @on(PickedUp)
-        async def heard(self, seen: PickedUp) -> None: ...
-
     with pytest.raises(DeclarationError, match="two services named"):
         App("test", services=[Desk(), Desk()])
     with pytest.raises(DeclarationError, match="needs the service 'desk'"):
         App("test", workflows=[order_flow])
-    with pytest.raises(DeclarationError, match="reactions"):
-        App("test", services=[Listener()])
 
 
 async def test_a_choreographed_workflow_is_refused_with_its_place() -> None:

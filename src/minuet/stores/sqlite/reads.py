@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from minuet.engine.port import RunFilter, StoredRun
+from minuet.engine.port import LetterFilter, RunFilter, StoredDelivery, StoredRun
 from minuet.engine.row import (
     ENDED,
     AttemptRow,
     AuditRow,
+    DeliveryRow,
+    EventRow,
     FactRow,
     InboxRow,
     PlanRow,
     RunRow,
     RunState,
+    SubscriptionRow,
     TimerRow,
     WaitRow,
 )
@@ -146,6 +149,83 @@ class Reads:
                 self._all(InboxRow._make, "parked_events", limit=limit),
             )
 
+    def subscriptions(self) -> list[SubscriptionRow]:
+        """Give all subscriptions."""
+        return self._all(SubscriptionRow._make, "subscriptions")
+
+    def events_after(self, event: str, after: int, limit: int) -> list[EventRow]:
+        """Give published events of a type above an entry."""
+        return self._all(EventRow._make, "events_after", event=event, after=after, limit=limit)
+
+    def events_unapplied(self, subscription: int, event: str, after: int, limit: int) -> list[EventRow]:
+        """Give published events above an entry that a subscription has neither applied nor a delivery for."""
+        return self._all(
+            EventRow._make, "events_unapplied", subscription=subscription, event=event, after=after, limit=limit
+        )
+
+    def events_between(self, event: str, first: int, last: int, limit: int) -> list[EventRow]:
+        """Give published events of a type within a range of entries."""
+        return self._all(EventRow._make, "events_between", event=event, first=first, last=last, limit=limit)
+
+    def last_entry(self) -> int:
+        """Give the newest entry."""
+        return int(self._first(_only, "last_entry") or 0)
+
+    def entry_before(self, at_ms: int) -> int:
+        """Give the last entry that came before an instant: they came in their order, so halving finds it."""
+        with self._snapshot():
+            low, high = 0, self.last_entry()
+            while low < high:
+                middle = (low + high + 1) // 2
+                found = self._first(tuple, "first_event_from", entry=middle)
+                if found is None or found[1] >= at_ms:
+                    high = middle - 1
+                else:
+                    low = found[0]
+            return low
+
+    def find_published(self, source: str | None, message: str) -> EventRow | None:
+        """Find a published event."""
+        if source is None:
+            return self._first(EventRow._make, "find_published_of_any_source", message=message)
+        return self._first(EventRow._make, "find_published", source=source, message=message)
+
+    def deliveries_due(self, subscription: int, until_ms: int, limit: int) -> list[StoredDelivery]:
+        """Give waiting deliveries that are due."""
+        return self._all(_delivery, "deliveries_due", subscription=subscription, until_ms=until_ms, limit=limit)
+
+    def next_delivery_due(self, subscription: int) -> int | None:
+        """Give when the next waiting delivery is due."""
+        return self._first(_only, "next_delivery_due", subscription=subscription)
+
+    def deliveries_held(self, subscription: int, key: str, limit: int) -> list[StoredDelivery]:
+        """Give held deliveries of a key."""
+        return self._all(_delivery, "deliveries_held", subscription=subscription, key=key, limit=limit)
+
+    def deliveries_open(self, subscription: int) -> list[tuple[str, int, str]]:
+        """Give what holds up keys, and what is held."""
+        return self._all(tuple, "deliveries_open", subscription=subscription)
+
+    def deliveries_running(self, subscription: int, limit: int) -> list[StoredDelivery]:
+        """Give deliveries that are recorded as running."""
+        return self._all(_delivery, "deliveries_running", subscription=subscription, limit=limit)
+
+    def dead_letters(self, which: LetterFilter) -> list[StoredDelivery]:
+        """List dead letters, oldest first."""
+        after = which.after or (-1, -1, -1)
+        return self._all(
+            _delivery,
+            "dead_letters",
+            name=which.subscription,
+            entry=which.entry,
+            reason=which.reason,
+            fingerprint=which.fingerprint,
+            after_ms=after[0],
+            after_subscription=after[1],
+            after_entry=after[2],
+            limit=which.limit,
+        )
+
     def plans(self) -> list[PlanRow]:
         """Give all plans."""
         return self._all(PlanRow._make, "plans")
@@ -187,3 +267,8 @@ def _only(row: tuple[Any, ...]) -> Any:
 def _run_and_attempt(row: tuple[Any, ...]) -> tuple[RunRow, AttemptRow]:
     width = len(RunRow._fields)
     return RunRow._make(row[:width]), AttemptRow._make(row[width:])
+
+
+def _delivery(row: tuple[Any, ...]) -> StoredDelivery:
+    width = len(DeliveryRow._fields)
+    return StoredDelivery(DeliveryRow._make(row[:width]), EventRow._make(row[width:-1]), row[-1])

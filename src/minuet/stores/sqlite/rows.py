@@ -24,11 +24,13 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from minuet.engine.row import Decision, FactRow, InboxRow, RunChange, RunRow
+from minuet.engine.row import Decision, FactRow, InboxRow, Messages, RunChange, RunRow
 from minuet.errors import Conflict, Contradiction, KeyConflict, MinuetError, StoreError
 from minuet.ids import run_text
 
 ROWS_MAX = 128  # a statement; more gain nothing
+# What may be said twice within a group: the last word counts, and one statement may not say two.
+_UPSERTS = frozenset({"record_subscriptions", "record_deliveries"})
 # The part of a statement that is repeated for each row.
 _ROW = re.compile(r"\([^()]*\?[^()]*\)")
 # Nouns in the order in which they are written, each with its statement.
@@ -47,6 +49,16 @@ _NOUNS = (
     ("timers_done", "remove_timers"),
     ("waits_done", "remove_waits"),
 )
+# Nouns of `Messages`, likewise.
+_MESSAGES = (
+    ("outbox", "record_outbox"),
+    ("subscriptions", "record_subscriptions"),
+    ("applied", "record_applied"),
+    ("applied_until", "remove_applied"),
+    ("deliveries", "record_deliveries"),
+    ("deliveries_done", "remove_deliveries"),
+)
+_MESSAGE_READERS = tuple((attrgetter(noun), query) for noun, query in _MESSAGES)
 _READERS = tuple((noun, attrgetter(noun), query) for noun, query in _NOUNS)
 
 
@@ -74,6 +86,12 @@ class RowWriter:
             if noun == "changes" and len(rows) > 1:
                 rows = _last_changes(rows)
             self._execute(query, rows)
+        messages = [decision.messages for decision in decisions if decision.messages is not None]
+        if messages:
+            for rows_of, query in _MESSAGE_READERS:
+                rows = list(chain.from_iterable(filter(None, map(rows_of, messages))))
+                if rows:
+                    self._execute(query, _last_rows(rows) if query in _UPSERTS else rows)
 
     def unknown_part(self, decision: Decision) -> Decision:
         """Give what is still to be written of a decision: a run, fact or event that is there already is no news.
@@ -81,9 +99,12 @@ class RowWriter:
         Raises:
             Contradiction: a fact denies a recorded one, or a run id stands for another run.
             KeyConflict: an unfinished run of this workflow has the key.
-            Conflict: the event was received before, and became something else.
+            Conflict: the event was received before, and became something else; or it was applied before.
         """
+        if decision.messages is not None:
+            self._refuse_applied(decision.messages)
         part = Decision(decision.run, decision.token)
+        part.messages = decision.messages
         for noun, _ in _NOUNS:
             setattr(part, noun, getattr(decision, noun))
         part.runs = [row for row in _distinct(decision.runs) if self._is_new_run(row)]
@@ -147,6 +168,14 @@ class RowWriter:
             return False
         raise contradiction(row, known[0], known[1])
 
+    def _refuse_applied(self, messages: Messages) -> None:
+        for key in messages.applied:
+            if self._one("find_applied", subscription=key.subscription, entry=key.entry) is not None:
+                raise Conflict(
+                    f"entry {key.entry} was applied before by subscription {key.subscription}",
+                    remedy="Nothing is to be done: it is applied once",
+                )
+
     def _is_new_event(self, row: InboxRow) -> bool:
         found = self._one("find_event", source=row.source, message=row.message)
         if found is None:
@@ -194,3 +223,8 @@ def _distinct(rows: Iterable[Any]) -> list[Any]:
 def _last_changes(rows: Iterable[RunChange]) -> list[RunChange]:
     """Keep the last change of each run: a change says everything that may change, and one statement may not say two."""
     return list({row.run: row for row in rows}.values())
+
+
+def _last_rows(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Keep the last word on each key: a subscription has one column of it, a delivery two."""
+    return list({(row[0], row[1]): row for row in rows}.values())

@@ -17,8 +17,19 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from minuet.engine.port import Opened, Outcome, RunFilter, StoredRun, Work
-from minuet.engine.row import AttemptRow, AuditRow, Decision, InboxRow, PlanRow, RunRow, TimerRow, WaitRow
+from minuet.engine.port import LetterFilter, Opened, Outcome, RunFilter, StoredDelivery, StoredRun, Work
+from minuet.engine.row import (
+    AttemptRow,
+    AuditRow,
+    Decision,
+    EventRow,
+    InboxRow,
+    PlanRow,
+    RunRow,
+    SubscriptionRow,
+    TimerRow,
+    WaitRow,
+)
 from minuet.errors import NotFound, StoreUnavailable
 from minuet.stores.query import load_queries
 from minuet.stores.sqlite.checkpoint import lengthen_log
@@ -111,6 +122,58 @@ class _ReadSide:
     async def parked(self, limit: int) -> tuple[list[tuple[RunRow, AttemptRow]], list[RunRow], list[InboxRow]]:
         """Give what needs a person: parked attempts with their runs, quarantined runs, parked events."""
         return await self._read(Reads.parked, limit)
+
+    async def subscriptions(self) -> list[SubscriptionRow]:
+        """Give all subscriptions that were ever heard of."""
+        return await self._read(Reads.subscriptions)
+
+    async def events_after(self, event: str, after: int, limit: int) -> list[EventRow]:
+        """Give published events of this type above this entry, in the order of their commits."""
+        return await self._read(Reads.events_after, event, after, limit)
+
+    async def events_unapplied(self, subscription: int, event: str, after: int, limit: int) -> list[EventRow]:
+        """Give what this subscription has neither applied nor a delivery for."""
+        return await self._read(Reads.events_unapplied, subscription, event, after, limit)
+
+    async def events_between(self, event: str, first: int, last: int, limit: int) -> list[EventRow]:
+        """Give published events of this type from one entry to another, both included."""
+        return await self._read(Reads.events_between, event, first, last, limit)
+
+    async def last_entry(self) -> int:
+        """Give the entry of the newest event; 0 if there never was one."""
+        return await self._read(Reads.last_entry)
+
+    async def entry_before(self, at_ms: int) -> int:
+        """Give the entry of the last event that came before this instant; 0 if there is none."""
+        return await self._read(Reads.entry_before, at_ms)
+
+    async def find_published(self, source: str | None, message: str) -> EventRow | None:
+        """Find a published event by its identity; by the message alone where the source is None."""
+        return await self._read(Reads.find_published, source, message)
+
+    async def deliveries_due(self, subscription: int, until_ms: int, limit: int) -> list[StoredDelivery]:
+        """Give deliveries in state `waiting` that are due, earliest first."""
+        return await self._read(Reads.deliveries_due, subscription, until_ms, limit)
+
+    async def next_delivery_due(self, subscription: int) -> int | None:
+        """Give when the next waiting delivery is due."""
+        return await self._read(Reads.next_delivery_due, subscription)
+
+    async def deliveries_held(self, subscription: int, key: str, limit: int) -> list[StoredDelivery]:
+        """Give deliveries of a key in state `held`, in the order of publication."""
+        return await self._read(Reads.deliveries_held, subscription, key, limit)
+
+    async def deliveries_open(self, subscription: int) -> list[tuple[str, int, str]]:
+        """Give (key, entry, state) of what is not `held`, and of the first `held` one of each key."""
+        return await self._read(Reads.deliveries_open, subscription)
+
+    async def deliveries_running(self, subscription: int, limit: int) -> list[StoredDelivery]:
+        """Give deliveries in state `running`."""
+        return await self._read(Reads.deliveries_running, subscription, limit)
+
+    async def dead_letters(self, which: LetterFilter) -> list[StoredDelivery]:
+        """List deliveries that are `dead` or `skipped`, oldest first."""
+        return await self._read(Reads.dead_letters, which)
 
     async def plans(self) -> list[PlanRow]:
         """Give all plans."""
@@ -223,6 +286,15 @@ class SqliteStore(_ReadSide):
 
         def remove(connection: sqlite3.Connection) -> int:
             return [connection.execute(self._queries[query], ids).rowcount for query in _FORGOTTEN][-1]
+
+        return await asyncio.wrap_future(self._open_writer().perform(remove))
+
+    async def forget_events(self, until_entry: int, limit: int) -> int:
+        """Remove events that every active subscription has passed and no delivery needs; give how many."""
+        which = {"until": until_entry, "limit": limit}
+
+        def remove(connection: sqlite3.Connection) -> int:
+            return connection.execute(self._queries["forget_events"], which).rowcount
 
         return await asyncio.wrap_future(self._open_writer().perform(remove))
 

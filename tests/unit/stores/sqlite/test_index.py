@@ -51,6 +51,17 @@ INDEXED = {
     "kept_events": "minuet_inbox USING INDEX minuet_inbox_kept (event=? AND key=?)",
     "expired_events": "minuet_inbox USING INDEX minuet_inbox_expiry (expires_at_ms<?)",
     "parked_events": "minuet_inbox USING INDEX minuet_inbox_parked",
+    "events_after": "minuet_outbox USING INDEX minuet_outbox_event (event=? AND entry>?)",
+    "events_between": "minuet_outbox USING INDEX minuet_outbox_event (event=? AND entry>? AND entry<?)",
+    "events_unapplied": "a USING PRIMARY KEY (subscription=? AND entry=?)",
+    "first_event_from": "minuet_outbox USING INTEGER PRIMARY KEY (rowid>?)",
+    "find_published": "minuet_outbox USING INDEX minuet_outbox_identity (message=? AND source=?)",
+    "find_published_of_any_source": "minuet_outbox USING INDEX minuet_outbox_identity (message=?)",
+    "find_applied": "minuet_applied USING PRIMARY KEY (subscription=? AND entry=?)",
+    "deliveries_due": "d USING INDEX minuet_delivery_due (subscription=? AND next_at_ms<?)",
+    "next_delivery_due": "minuet_delivery USING INDEX minuet_delivery_due (subscription=?)",
+    "deliveries_held": "d USING INDEX minuet_delivery_key (subscription=? AND key=?)",
+    "forget_events": "d USING COVERING INDEX minuet_delivery_entry (entry=?)",
     "forget_runs": "minuet_run USING INTEGER PRIMARY KEY",
     "forget_facts": "minuet_fact USING PRIMARY KEY (run=?)",
     "forget_attempts": "minuet_attempt USING PRIMARY KEY (run=?)",
@@ -62,12 +73,23 @@ INDEXED = {
 INDEXED_IN_CHUNKS = {
     "change_runs": "minuet_run USING INTEGER PRIMARY KEY",
     "change_inbox": "minuet_inbox USING COVERING INDEX minuet_inbox_identity (source=? AND message=?)",
+    "remove_applied": "minuet_applied USING PRIMARY KEY (subscription=? AND entry<?)",
     "remove_attempts": "minuet_attempt USING PRIMARY KEY (run=? AND position=? AND round=? AND direction=?)",
     "remove_timers": "minuet_timer USING PRIMARY KEY (run=? AND position=? AND round=? AND purpose=?)",
     "remove_waits": "minuet_wait USING PRIMARY KEY (run=? AND position=? AND round=? AND event=? AND key=?)",
 }
 # Small tables, or asked by a person or in the background: all others have their index above.
-UNINDEXED = {"plans", "audit", "runs_to_forget"}
+UNINDEXED = {
+    "plans",
+    "audit",
+    "runs_to_forget",
+    "subscriptions",
+    "dead_letters",
+    "deliveries_open",
+    "deliveries_running",
+}
+# Either of two indexes serves, the key or that of the entry.
+UNINDEXED |= {"remove_deliveries"}
 
 
 @pytest.fixture(scope="module")

@@ -115,6 +115,65 @@ create index minuet_inbox_expiry on minuet_inbox (expires_at_ms) where state = '
 create index minuet_inbox_parked on minuet_inbox (arrival) where state = 'parked';
 create index minuet_inbox_run on minuet_inbox (run) where run is not null;
 
+-- Every published event, in the order of commits: one writer, so a larger `entry` was never committed earlier.
+-- `autoincrement`: retention removes from the beginning, and an entry is never used again.
+create table minuet_outbox (
+    entry integer primary key autoincrement,
+    source text not null,
+    message text not null,
+    event text not null,
+    version integer not null,
+    key text not null,
+    body text not null,
+    hops integer not null,
+    causes text not null,
+    time_ms integer not null,
+    at_ms integer not null
+) strict;
+
+-- A message of a source is published once; causes are looked up by the message alone.
+create unique index minuet_outbox_identity on minuet_outbox (message, source);
+create index minuet_outbox_event on minuet_outbox (event, entry);
+
+-- All entries up to `position` are applied, or have a delivery row. `active`: some reaction of the program has it.
+create table minuet_subscription (
+    subscription integer primary key,
+    name text not null unique,
+    event text not null,
+    position integer not null,
+    active integer not null,
+    since_ms integer not null
+) strict;
+
+-- What a subscription has applied beyond its position; the key itself lets it be applied once.
+create table minuet_applied (
+    subscription integer not null,
+    entry integer not null,
+    primary key (subscription, entry)
+) strict, without rowid;
+
+-- What could not be applied at once: waiting, running, held, dead or skipped.
+create table minuet_delivery (
+    subscription integer not null,
+    entry integer not null,
+    key text not null,
+    state text not null,
+    attempts integer not null,
+    next_at_ms integer not null,
+    first_at_ms integer not null,
+    last_at_ms integer not null,
+    errors text not null,
+    reason text,
+    fingerprint text,
+    body text,
+    primary key (subscription, entry)
+) strict, without rowid;
+
+create index minuet_delivery_due on minuet_delivery (subscription, next_at_ms) where state = 'waiting';
+create index minuet_delivery_key on minuet_delivery (subscription, key, entry) where state = 'held';
+create index minuet_delivery_dead on minuet_delivery (last_at_ms) where state in ('dead', 'skipped');
+create index minuet_delivery_entry on minuet_delivery (entry);
+
 create table minuet_audit (
     entry integer primary key,
     at_ms integer not null,

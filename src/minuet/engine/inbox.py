@@ -1,0 +1,193 @@
+"""An event at a subscription: whether it may be applied, and what follows the attempt to apply it.
+
+Everything here is a value in and rows out. The rows of a success are one decision: that it was applied (the key of
+that table lets it be applied once), what the reaction published, and the end of its delivery row, if it had one; the
+reaction's own writes are committed with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from minuet.contracts.action import RetryPolicy
+from minuet.engine import bound
+from minuet.engine.answer import Answer, Done, Failed, Rejected
+from minuet.engine.dead_letter import Reason, fingerprint
+from minuet.engine.retry import delay_ms
+from minuet.engine.row import Decision, DeliveryKey, DeliveryRow, EventRow
+
+NEVER_MS = (1 << 63) - 1
+"""When something is due that waits for a person, or for another of its key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a subscription declares, as far as it decides what follows."""
+
+    subscription: int
+    name: str
+    event: str
+    version: int
+    retry: RetryPolicy
+    order_key: str | None = None
+    blocks: bool = False  # whether a dead letter holds up its key
+    accepts_newer: bool = False
+    dedup_window_ms: int = 604_800_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event at one subscription. `row` is what is recorded of it; None before anything went wrong."""
+
+    event: EventRow
+    entry: int
+    key: str = ""  # the value of the order key, where one is declared
+    row: DeliveryRow | None = None
+    is_suspect: bool = False  # the last process may have died of it
+
+    @property
+    def attempts(self) -> int:
+        """Give how many attempts have failed."""
+        return self.row.attempts if self.row is not None else 0
+
+    @property
+    def body(self) -> bytes:
+        """Give its data, as a person has corrected it or as it was published."""
+        corrected = self.row.body if self.row is not None else None
+        return (self.event.body if corrected is None else corrected).encode()
+
+
+def order_key_of(policy: Policy, event: EventRow, body: str | None = None) -> str:
+    """Give the value within which a subscription keeps the order; empty where it keeps none, or cannot tell."""
+    if policy.order_key is None:
+        return ""
+    try:
+        value = msgspec.json.decode(body or event.body)[policy.order_key]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def objection(policy: Policy, delivery: Delivery) -> tuple[Reason, str] | None:
+    """Say why an event must not be applied, before anybody looks at its data; None if it may.
+
+    What a person has taken up again is applied whatever its age and its hops, and if it was corrected, whatever its
+    version.
+    """
+    event, row = delivery.event, delivery.row
+    if event.version > policy.version and not policy.accepts_newer and (row is None or row.body is None):
+        return Reason.NEWER_VERSION, f"it has version {event.version}, and {policy.version} is the newest known here"
+    if row is not None and row.state != "held":
+        return None
+    if event.hops > bound.HOPS:
+        return Reason.HOP_LIMIT, f"{event.hops} reactions have caused one another; more than {bound.HOPS} is a circle"
+    if event.at_ms - event.time_ms > policy.dedup_window_ms:
+        return Reason.TOO_OLD, "it came later than events are recognised, so it may have been applied before"
+    return None
+
+
+def answered(
+    policy: Policy, delivery: Delivery, answer: Answer, published: Sequence[EventRow], now_ms: int
+) -> Decision:
+    """Give what is recorded when a reaction has answered."""
+    if isinstance(answer, Done):
+        return applied(policy, delivery, published)
+    if isinstance(answer, Rejected):
+        text = f"{answer.code}: {answer.message}" if answer.message else answer.code
+        return dead(policy, delivery, Reason.REFUSED, f"a reaction has nobody to say no to, and said {text}", now_ms)
+    return failed(policy, delivery, answer, now_ms)
+
+
+def applied(policy: Policy, delivery: Delivery, published: Sequence[EventRow]) -> Decision:
+    """Record that an event was applied, with what the reaction has published."""
+    decision = Decision()
+    messages = decision.ensure_messages()
+    messages.applied = [DeliveryKey(policy.subscription, delivery.entry)]
+    if published:
+        messages.outbox = list(published)
+    if delivery.row is not None:
+        messages.deliveries_done = messages.applied
+    return decision
+
+
+def failed(policy: Policy, delivery: Delivery, failure: Failed, now_ms: int) -> Decision:
+    """Record that an attempt failed: another one follows after a while, or it is a dead letter."""
+    if failure.final:
+        return dead(policy, delivery, Reason.REFUSED, failure.error, now_ms)
+    attempts = delivery.attempts + 1
+    if 0 < policy.retry.attempts <= attempts:
+        return dead(policy, delivery, Reason.EXHAUSTED, failure.error, now_ms)
+    wait_ms = failure.retry_after_ms
+    if wait_ms is None:
+        wait_ms = delay_ms(policy.retry, attempts, f"{policy.name}:{delivery.entry}")
+    row = _row(policy, delivery, "waiting", now_ms, error=failure.error)
+    return _record(row._replace(next_at_ms=now_ms + wait_ms))
+
+
+def dead(policy: Policy, delivery: Delivery, reason: Reason, error: str, now_ms: int) -> Decision:
+    """Record that an event is a dead letter: a person is needed."""
+    row = _row(policy, delivery, "dead", now_ms, error=error)
+    return _record(row._replace(reason=reason, fingerprint=fingerprint(policy.name, reason, error)))
+
+
+def hold(policy: Policy, deliveries: Sequence[Delivery], now_ms: int) -> Decision:
+    """Record that events wait until another of their key has been applied."""
+    decision = Decision()
+    decision.ensure_messages().deliveries = [_row(policy, d, "held", now_ms) for d in deliveries]
+    return decision
+
+
+def begin_again(policy: Policy, delivery: Delivery, now_ms: int) -> Decision:
+    """Record an attempt before it is made, so that one which kills its process counts."""
+    return _record(_row(policy, delivery, "running", now_ms))
+
+
+def crashed(policy: Policy, delivery: Delivery, now_ms: int) -> Decision:
+    """Take that the process died while an event was being applied: nothing of it stands, and the attempt counts."""
+    return failed(policy, delivery, Failed("the process stopped while this ran", retry_after_ms=0), now_ms)
+
+
+def make_due(delivery: DeliveryRow, now_ms: int, *, body: str | None = None) -> DeliveryRow:
+    """Take a dead letter up again, with all its attempts before it; as a person has corrected it, if so."""
+    return delivery._replace(
+        state="waiting",
+        attempts=0,
+        next_at_ms=now_ms,
+        reason=None,
+        fingerprint=None,
+        body=delivery.body if body is None else body,
+    )
+
+
+def errors_of(row: DeliveryRow) -> list[tuple[int, str]]:
+    """Give the attempts that failed: when, and why."""
+    return [(at_ms, error) for at_ms, error in msgspec.json.decode(row.errors)]
+
+
+def with_row(delivery: Delivery, row: DeliveryRow) -> Delivery:
+    """Give a delivery as it is once this row is recorded."""
+    return replace(delivery, row=row, is_suspect=False)
+
+
+def _row(policy: Policy, delivery: Delivery, state: str, now_ms: int, *, error: str | None = None) -> DeliveryRow:
+    row = delivery.row or DeliveryRow(
+        policy.subscription, delivery.entry, delivery.key, state, 0, NEVER_MS, now_ms, now_ms, "[]", None, None, None
+    )
+    errors, attempts = row.errors, row.attempts
+    if error is not None:
+        kept: list[Any] = msgspec.json.decode(row.errors)
+        kept = [*kept, [now_ms, error[: bound.ERROR_CHARS]]][-bound.ERRORS_KEPT :]
+        errors, attempts = msgspec.json.encode(kept).decode(), row.attempts + 1
+    return row._replace(
+        state=state, attempts=attempts, next_at_ms=NEVER_MS, last_at_ms=now_ms, errors=errors, reason=None
+    )
+
+
+def _record(row: DeliveryRow) -> Decision:
+    decision = Decision()
+    decision.ensure_messages().deliveries = [row]
+    return decision

@@ -1,0 +1,61 @@
+-- name: record_outbox
+insert into minuet_outbox (entry, source, message, event, version, key, body, hops, causes, time_ms, at_ms)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (message, source) do nothing;
+
+-- name: events_after
+select entry, source, message, event, version, key, body, hops, causes, time_ms, at_ms
+from minuet_outbox
+where event = :event and entry > :after
+order by entry
+limit :limit;
+
+-- name: events_between
+select entry, source, message, event, version, key, body, hops, causes, time_ms, at_ms
+from minuet_outbox
+where event = :event and entry between :first and :last
+order by entry
+limit :limit;
+
+-- name: events_unapplied
+select o.entry, o.source, o.message, o.event, o.version, o.key, o.body, o.hops, o.causes, o.time_ms, o.at_ms
+from minuet_outbox as o
+where
+    o.event = :event and o.entry > :after
+    and not exists (select 1 from minuet_applied as a where a.subscription = :subscription and a.entry = o.entry)
+    and not exists (select 1 from minuet_delivery as d where d.subscription = :subscription and d.entry = o.entry)
+order by o.entry
+limit :limit;
+
+-- name: last_entry
+select coalesce((select seq from sqlite_sequence where name = 'minuet_outbox'), 0);
+
+-- name: first_event_from
+select entry, at_ms from minuet_outbox where entry >= :entry order by entry limit 1;
+
+-- name: find_published
+select entry, source, message, event, version, key, body, hops, causes, time_ms, at_ms
+from minuet_outbox
+where message = :message and source = :source;
+
+-- name: find_published_of_any_source
+select entry, source, message, event, version, key, body, hops, causes, time_ms, at_ms
+from minuet_outbox
+where message = :message
+order by entry
+limit 1;
+
+-- name: forget_events
+delete from minuet_outbox
+where entry in (
+    select o.entry
+    from minuet_outbox as o
+    where
+        o.entry <= :until
+        and not exists (
+            select 1 from minuet_subscription as s where s.event = o.event and s.active = 1 and s.position < o.entry
+        )
+        and not exists (select 1 from minuet_delivery as d where d.entry = o.entry)
+    order by o.entry
+    limit :limit
+);
