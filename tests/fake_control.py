@@ -13,7 +13,19 @@ import msgspec
 
 from minuet.errors import Busy, Conflict, InvalidPayload, KeyConflict, NotFound
 from minuet.ids import RunIds, run_text
-from minuet.runtime.view import Acknowledged, EventReceipt, FactView, FailedView, Health, PlanView, RunView
+from minuet.runtime.letters import ANY, LetterChoice
+from minuet.runtime.view import (
+    Acknowledged,
+    DeadLetterView,
+    EventReceipt,
+    FactView,
+    FailedAttemptView,
+    FailedView,
+    Health,
+    PlanView,
+    RunView,
+    SubscriptionView,
+)
 
 HEALTHY = Health(
     ready=True,
@@ -29,6 +41,67 @@ HEALTHY = Health(
 
 
 @dataclass
+class FakeLetters:
+    """Dead letters that stay where a test puts them."""
+
+    known: dict[str, DeadLetterView] = field(default_factory=dict)
+    asked: list[Any] = field(default_factory=list)
+
+    async def dead_letters(
+        self, choice: LetterChoice = ANY, *, after: str | None = None, limit: int = 100
+    ) -> list[DeadLetterView]:
+        self.asked.append(("dead_letters", choice, after, limit))
+        found = [self._letter(x) for x in choice.ids] or list(self.known.values())
+        fits = [
+            x
+            for x in found
+            if choice.subscription in (None, x.subscription) and choice.fingerprint in (None, x.fingerprint)
+        ]
+        return fits[:limit]
+
+    async def dead_letter(self, letter: str) -> DeadLetterView:
+        return self._letter(letter)
+
+    async def subscriptions(self) -> list[SubscriptionView]:
+        return [SubscriptionView(name="mail.tell", event="a.b", position=3, newest=5, active=True, since_ms=1)]
+
+    async def retry(self, choice: LetterChoice, *, who: str = "", note: str | None = None) -> Acknowledged:
+        return self._verb("retry", choice, who, note)
+
+    async def edit(self, letter: str, data: bytes, *, who: str = "", note: str) -> Acknowledged:
+        return self._verb("edit", LetterChoice(ids=(letter,)), data, who, note)
+
+    async def skip(self, choice: LetterChoice, *, who: str = "", note: str | None = None) -> Acknowledged:
+        return self._verb("skip", choice, who, note)
+
+    async def discard(self, choice: LetterChoice, *, who: str = "", note: str) -> Acknowledged:
+        return self._verb("discard", choice, who, note)
+
+    async def replay(
+        self,
+        subscription: str,
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        who: str = "",
+        note: str | None = None,
+    ) -> Acknowledged:
+        self.asked.append(("replay", subscription, since_ms, until_ms, who, note))
+        return Acknowledged(outcome="due", message="2 events are applied once more")
+
+    def _verb(self, verb: str, choice: LetterChoice, *more: Any) -> Acknowledged:
+        for letter in choice.ids:
+            self._letter(letter)
+        self.asked.append((verb, choice, *more))
+        return Acknowledged(outcome=verb, message="1 dead letter")
+
+    def _letter(self, letter: str) -> DeadLetterView:
+        if letter not in self.known:
+            raise NotFound(f"there is no dead letter {letter!r}", letter=letter)
+        return self.known[letter]
+
+
+@dataclass
 class FakeControl:
     """Runs of one workflow, `greet`, whose input is text; events of one type, `greetings.returned`."""
 
@@ -40,6 +113,7 @@ class FakeControl:
     parked: list[FailedView] = field(default_factory=list)
     ids: RunIds = field(default_factory=RunIds)
     events: set[tuple[str, str]] = field(default_factory=set)
+    letters: FakeLetters = field(default_factory=FakeLetters)
     plan_texts: dict[str, bytes] = field(default_factory=dict)
 
     async def start(
@@ -214,3 +288,27 @@ def make_run(run: str, *, key: str, **more: Any) -> RunView:
         ],
     }
     return RunView(run=run, key=key, **{**given, **more})
+
+
+def make_letter(letter: str, **more: Any) -> DeadLetterView:
+    """Make a dead letter of `mail.tell`."""
+    given: dict[str, Any] = {
+        "subscription": "mail.tell",
+        "event": "library.page-made",
+        "version": 1,
+        "key": "978",
+        "source": "/catalogue",
+        "message": "catalogue.make_page:1:0",
+        "state": "dead",
+        "reason": "exhausted",
+        "error": "ConnectionError: no post today",
+        "fingerprint": "2bafded7",
+        "attempts": [FailedAttemptView(at_ms=1_750_000_000_500, error="ConnectionError: no post today")],
+        "first_at_ms": 1_750_000_000_000,
+        "last_at_ms": 1_750_000_000_500,
+        "published_at_ms": 1_750_000_000_000,
+        "hops": 1,
+        "causes": ["library.book-added 978 (/outside, m-1)"],
+        "data": {"isbn": "978"},
+    }
+    return DeadLetterView(id=letter, **{**given, **more})

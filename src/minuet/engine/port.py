@@ -231,6 +231,10 @@ class StoreReads(Protocol):
         """Give the entry of the newest event; 0 if there never was one."""
         ...
 
+    async def newest_of(self, event: str) -> int:
+        """Give the entry of the newest event of this type; 0 if there is none."""
+        ...
+
     async def entry_before(self, at_ms: int) -> int:
         """Give the entry of the last event that came before this instant; 0 if there is none."""
         ...

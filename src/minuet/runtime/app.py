@@ -22,6 +22,7 @@ from minuet.runtime.clock import SystemClock, WaitingClock
 from minuet.runtime.handler import Handlers
 from minuet.runtime.inlet import Inlet, reactions_of
 from minuet.runtime.local import LocalControl
+from minuet.runtime.local_letters import LocalLetters
 from minuet.runtime.matcher import EventMatcher
 from minuet.runtime.participant import Participant
 from minuet.runtime.recovery import Recovery
@@ -168,7 +169,7 @@ class _Opened:
             slots=settings.slots,
         )
         self.recovery = Recovery(self.participant, clock)
-        self.retention = Retention(self.participant, clock, settings.retention_ms)
+        self.retention = Retention(self.participant, clock, settings.retention_ms, settings.event_retention_ms)
         self.participant.worker = self.worker
         self.participant.ticker = self.ticker
         self.participant.matcher = self.matcher
@@ -182,6 +183,7 @@ class _Opened:
             plans,
             app.events,
             app.services,
+            LocalLetters(self.participant, self.inlet, app.events),
         )
 
     async def open(self) -> None:

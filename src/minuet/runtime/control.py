@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from minuet.runtime.letters import Letters
 from minuet.runtime.view import Acknowledged, EventReceipt, FailedView, Health, PlanView, RunView
 
 
 class Control(Protocol):
     """The verbs. A run is named by its public id. Inputs, results and events are JSON text."""
+
+    @property
+    def letters(self) -> Letters:
+        """The verbs over subscriptions and dead letters."""
+        ...
 
     async def start(
         self,

@@ -14,7 +14,7 @@ from minuet.engine.program import Program
 from minuet.engine.row import ENDED, AttemptRow, FactRow, InboxRow, RunRow, RunState
 from minuet.ids import run_text
 from minuet.plans.plan import Plan
-from minuet.runtime.view import FactView, FailedView, RejectionView, RunView, WaitingView
+from minuet.runtime.view import DeadLetterView, FactView, FailedView, RejectionView, RunView, WaitingView
 
 _SETTLED = ENDED | {RunState.STUCK, RunState.QUARANTINED}
 
@@ -129,7 +129,10 @@ def _rejection(state: str, result: str | None) -> RejectionView | None:
 
 
 def failed(
-    attempts: Sequence[tuple[RunRow, AttemptRow]], runs: Sequence[RunRow], events: Sequence[InboxRow]
+    attempts: Sequence[tuple[RunRow, AttemptRow]],
+    runs: Sequence[RunRow],
+    events: Sequence[InboxRow],
+    letters: Sequence[DeadLetterView] = (),
 ) -> list[FailedView]:
     """Give what needs a person, oldest first."""
     found = [
@@ -176,5 +179,22 @@ def failed(
             last_at_ms=e.expires_at_ms,
         )
         for e in events
+    ]
+    found += [
+        FailedView(
+            kind="dead-letter",
+            run=None,
+            key=x.key,
+            workflow="",
+            position=x.subscription,
+            direction="",
+            reason=f"{x.reason}: {x.error}" if x.error else x.reason,
+            attempts=len(x.attempts),
+            first_at_ms=x.first_at_ms,
+            last_at_ms=x.last_at_ms,
+            id=x.id,
+            fingerprint=x.fingerprint,
+        )
+        for x in letters
     ]
     return sorted(found, key=lambda f: f.first_at_ms)

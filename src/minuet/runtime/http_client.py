@@ -17,6 +17,8 @@ import msgspec
 
 from minuet.engine.row import ENDED, RunState
 from minuet.errors import Busy, Conflict, InvalidPayload, MinuetError, NotFound, NotRunning, StoreUnavailable
+from minuet.runtime.http_letters import HttpLetters
+from minuet.runtime.letters import Letters
 from minuet.runtime.view import Acknowledged, EventReceipt, FailedView, Health, PlanView, RunView
 
 T = TypeVar("T")
@@ -59,6 +61,8 @@ class HttpControl:
             timeout=httpx.Timeout(_ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
             trust_env=False,  # a proxy from the environment has no business between this machine and itself
         )
+
+        self.letters: Letters = HttpLetters(self._get, self._tell)
 
     async def __aenter__(self) -> Self:
         return self
@@ -208,6 +212,9 @@ class HttpControl:
 
     async def _verb(self, run: str, verb: str, **body: Any) -> Acknowledged:
         return self._read(await self._ask("POST", f"{self._run(run)}/{verb}", body=body), Acknowledged)
+
+    async def _tell(self, method: str, path: str, body: Mapping[str, Any], type_: type[T]) -> T:
+        return self._read(await self._ask(method, path, body=body), type_)
 
     async def _get(
         self, path: str, type_: type[T], query: Mapping[str, Any] | None = None, *, timeout_s: float | None = None

@@ -148,6 +148,8 @@ class Inlet:
         until = clock.monotonic_ms() + grace_ms
         for subscriber in self.subscribers.values():
             await subscriber.stop(max(0, until - clock.monotonic_ms()))
+        if (progress := self.note_progress()) is not None:
+            self._participant.store.submit(progress)
 
 
 def policy_of(row: SubscriptionRow, spec: ReactionSpec, retry: RetryPolicy) -> Policy:

@@ -22,6 +22,7 @@ from minuet.errors import Conflict, InvalidPayload, KeyConflict, MinuetError, No
 from minuet.ids import run_text
 from minuet.plans.plan import Plan
 from minuet.runtime import describe
+from minuet.runtime.letters import Letters
 from minuet.runtime.participant import Participant
 from minuet.runtime.reading import Reading, number_of
 from minuet.runtime.recovery import Recovery
@@ -44,8 +45,10 @@ class LocalControl(Reading):
         current: Mapping[str, Plan],
         events: Mapping[str, type],
         services: list[Service],
+        letters: Letters,
     ) -> None:
         super().__init__(participant.store, participant.clock)
+        self.letters = letters
         self._participant = participant
         self._worker = worker
         self._recovery = recovery

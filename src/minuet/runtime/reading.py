@@ -11,6 +11,7 @@ from minuet.engine.row import ENDED
 from minuet.errors import NotFound
 from minuet.ids import parse_run, run_text
 from minuet.runtime import describe
+from minuet.runtime.letters import LetterReading
 from minuet.runtime.view import FailedView, PlanView, RunView
 
 
@@ -83,7 +84,8 @@ class Reading:
 
     async def failed(self, limit: int = 100) -> list[FailedView]:
         """List what is parked."""
-        return describe.failed(*await self._store.parked(limit))
+        letters = await LetterReading(self._store).dead_letters(limit=limit)
+        return describe.failed(*await self._store.parked(limit), letters)[:limit]
 
     async def plans(self) -> list[PlanView]:
         """List all plans."""

@@ -1,4 +1,4 @@
-"""Forgets runs that ended long ago: the run, its facts and all that belongs to it, in one transaction."""
+"""Forgets what is over: runs that ended long ago, with all that belongs to them, and events that all have heard."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ BATCH = 500
 class Retention:
     """One for each participant."""
 
-    def __init__(self, participant: Participant, clock: WaitingClock, retention_ms: int) -> None:
+    def __init__(self, participant: Participant, clock: WaitingClock, retention_ms: int, events_ms: int) -> None:
         self._participant = participant
         self._clock = clock
         self._retention_ms = retention_ms
+        self._events_ms = events_ms
 
     def open(self) -> None:
         """Begin."""
@@ -32,3 +33,14 @@ class Retention:
                 except StoreError:
                     break
                 await self._clock.sleep_ms(0)
+            await self._forget_events()
+
+    async def _forget_events(self) -> None:
+        store, forgotten = self._participant.store, BATCH
+        try:
+            until = await store.entry_before(self._clock.now_ms() - self._events_ms)
+            while until and forgotten == BATCH:
+                forgotten = await store.forget_events(until, BATCH)
+                await self._clock.sleep_ms(0)
+        except StoreError:
+            return  # the next round sees to it

@@ -51,6 +51,7 @@ class Settings:
     threads: int = 32
     abandoned_threads: int = 16
     retention_ms: int = bound.RETENTION_MS
+    event_retention_ms: int = bound.EVENT_RETENTION_MS
     retry: RetryPolicy = bound.RETRY
     styles: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -234,6 +235,13 @@ TABLE: Final = (
         field="retention_ms",
         unit="duration",
         meaning="how long an ended run is kept",
+        read=duration_ms,
+    ),
+    Setting(
+        name="event_retention",
+        field="event_retention_ms",
+        unit="duration",
+        meaning="how long a published event is kept that every reaction has heard",
         read=duration_ms,
     ),
 )

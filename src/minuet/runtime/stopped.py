@@ -16,6 +16,7 @@ from minuet.errors import NotRunning, PlanInvalid
 from minuet.plans.plan import load_plan
 from minuet.runtime import describe
 from minuet.runtime.clock import SystemClock
+from minuet.runtime.letters import LetterChoice, LetterReading, Letters
 from minuet.runtime.reading import Reading
 from minuet.runtime.view import Acknowledged, EventReceipt, Health, RunView
 from minuet.stores.sqlite.store import SqliteReader
@@ -42,6 +43,7 @@ class StoppedControl(Reading):
 
     def __init__(self, store: SqliteReader) -> None:
         super().__init__(store, SystemClock())
+        self.letters: Letters = StoppedLetters(store)
         self._rows: list[PlanRow] | None = None
         self._programs: dict[str, Program | None] = {}
 
@@ -132,6 +134,38 @@ class StoppedControl(Reading):
             except PlanInvalid:
                 self._programs[digest] = None
         return self._programs[digest]
+
+
+class StoppedLetters(LetterReading):
+    """The verbs over dead letters that read; the others raise NotRunning."""
+
+    async def retry(self, choice: LetterChoice, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """Refuse."""
+        _refuse()
+
+    async def edit(self, letter: str, data: bytes, *, who: str = "", note: str) -> Acknowledged:
+        """Refuse."""
+        _refuse()
+
+    async def skip(self, choice: LetterChoice, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """Refuse."""
+        _refuse()
+
+    async def discard(self, choice: LetterChoice, *, who: str = "", note: str) -> Acknowledged:
+        """Refuse."""
+        _refuse()
+
+    async def replay(
+        self,
+        subscription: str,
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        who: str = "",
+        note: str | None = None,
+    ) -> Acknowledged:
+        """Refuse."""
+        _refuse()
 
 
 def _refuse() -> NoReturn:

@@ -18,7 +18,7 @@ from typing import Any
 
 from minuet.contracts.handler import Context, collecting
 from minuet.engine import bound, inbox
-from minuet.engine.answer import Answer, Failed
+from minuet.engine.answer import Answer, Done, Failed
 from minuet.engine.dead_letter import Reason
 from minuet.engine.inbox import Delivery, Policy
 from minuet.engine.lane import Lanes
@@ -100,6 +100,7 @@ class Subscriber:
         self._until_recovered = row.position  # up to here the last process may have applied some
         self._suspects = bound.DELIVERIES_IN_MEMORY
         self._open: dict[int, None] = {}  # taken from the outbox, and neither applied nor recorded; ascending
+        self._quiet: set[int] = set()  # applied once more: what it publishes waits have heard already
         self._again: set[int] = set()  # taken from the store's deliveries
         self._to_drain: dict[str, None] = {}
         self._to_hold: list[Delivery] = []
@@ -468,7 +469,10 @@ class Subscriber:
                 )
             except MinuetError as e:
                 answer = Failed(str(e), final=True)
-        return inbox.answered(self.policy, delivery, answer, published, now)
+        decision = inbox.answered(self.policy, delivery, answer, published, now)
+        if published and isinstance(answer, Done) and delivery.entry not in self._quiet:
+            decision.inbox = self._participant.kept_for_waits(published)
+        return decision
 
     def _record(self, delivery: Delivery, decision: Decision) -> None:
         decision.token = _Applying(self, delivery)
@@ -500,6 +504,8 @@ class Subscriber:
             self._settle_applied(delivery)
             if messages.outbox:
                 self._wake_all(messages.outbox)
+            for kept in decision.inbox:
+                self._participant.matcher.look_at(kept.event, kept.key)
         else:
             self._settle_failed(delivery, next(iter(messages.deliveries)))
         if self._is_starved and self.in_memory <= bound.DELIVERIES_IN_MEMORY // 2:
@@ -543,15 +549,19 @@ class Subscriber:
     def _forget(self, entry: int) -> None:
         self._open.pop(entry, None)
         self._again.discard(entry)
+        self._quiet.discard(entry)
 
     def _not_recorded(self, delivery: Delivery, error: Exception) -> None:
-        if isinstance(error, Conflict):  # applied before: its row, if there is one, has no meaning any more
+        if isinstance(error, Conflict) and "applied" in error.subject:  # its row has no meaning any more
             decision = Decision()
             decision.ensure_messages().deliveries_done = [DeliveryKey(self.policy.subscription, delivery.entry)]
             decision.token = _Told(lambda *_: None)
             self._store.submit(decision)
             self._settle_applied(delivery)
         elif isinstance(error, StoreError):
+            self._participant.spawn(self._start_later(delivery))
+        elif isinstance(error, Conflict):  # a wait has taken what this published when it was applied before
+            self._quiet.add(delivery.entry)
             self._participant.spawn(self._start_later(delivery))
         else:
             text = f"{type(error).__name__}: {error}"
@@ -593,10 +603,6 @@ class Subscriber:
         return messages
 
     # What a person does
-
-    def taken_up(self, key: str, entry: int) -> None:
-        """Take that a person has made an event due again."""
-        self.wake_due()
 
     def let_go(self, key: str, entry: int) -> None:
         """Take that a person lets a key go on: an event of it is skipped, or discarded."""

@@ -71,7 +71,10 @@ class RejectionView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailedView(msgspec.Struct, frozen=True, kw_only=True):
-    """Something parked: a step or compensation, a quarantined run, an event that nobody took."""
+    """Something parked: a step or compensation, a quarantined run, an event that nobody took, a dead letter.
+
+    A dead letter has an `id` of its own, and a `fingerprint` of its cause.
+    """
 
     kind: str
     run: str | None
@@ -83,6 +86,54 @@ class FailedView(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     first_at_ms: int
     last_at_ms: int
+    id: str = ""
+    fingerprint: str = ""
+
+
+class FailedAttemptView(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that failed."""
+
+    at_ms: int
+    error: str
+
+
+class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that a subscription cannot apply, with its envelope and every attempt.
+
+    `state`: `dead`, or `skipped`: its key goes on. Those with one `fingerprint` have one cause. `causes`: what caused
+    the event, the nearest first. `is_edited`: a person has corrected `data`.
+    """
+
+    id: str
+    subscription: str
+    event: str
+    version: int
+    key: str
+    source: str
+    message: str
+    state: str
+    reason: str
+    error: str
+    fingerprint: str
+    attempts: list[FailedAttemptView]
+    first_at_ms: int
+    last_at_ms: int
+    published_at_ms: int
+    hops: int
+    causes: list[str]
+    data: Any = None
+    is_edited: bool = False
+
+
+class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription: everything up to entry `position` is applied, or has a row of its own; `newest` of its type."""
+
+    name: str
+    event: str
+    position: int
+    newest: int
+    active: bool
+    since_ms: int
 
 
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):

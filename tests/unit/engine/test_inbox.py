@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from minuet.contracts.action import RetryPolicy
@@ -17,23 +19,23 @@ POLICY = Policy(
 )
 
 
-def event(entry: int = 7, **other: object) -> EventRow:
+def event(entry: int | None = 7, **other: Any) -> EventRow:
     row = EventRow(entry, "/catalogue", f"m-{entry}", "page.made", 2, "k", '{"k":"k","n":1}', 0, "", NOW, NOW)
-    return row._replace(**other)  # type: ignore[arg-type]
+    return row._replace(**other)
 
 
-def delivery(**other: object) -> Delivery:
+def delivery(**other: Any) -> Delivery:
     return Delivery(event(**other), 7)
 
 
 def row_of(decision: Decision) -> DeliveryRow:
     assert decision.messages is not None
-    (row,) = decision.messages.deliveries
+    (row,) = list(decision.messages.deliveries)
     return row
 
 
 def test_an_applied_event_is_recorded_with_what_was_published_and_nothing_else() -> None:
-    published = [event(None, message="next")]  # type: ignore[arg-type]
+    published = [event(None, message="next")]
     decision = inbox.answered(POLICY, delivery(), Done(None), published, NOW)
     messages = decision.messages
     assert messages is not None
@@ -96,7 +98,7 @@ def test_who_tries_for_ever_never_makes_a_dead_letter() -> None:
         ({"time_ms": NOW - 8 * 86_400_000}, Reason.TOO_OLD),
     ],
 )
-def test_what_must_not_be_applied_is_known_before_anybody_looks_at_it(other: dict[str, object], reason: Reason) -> None:
+def test_what_must_not_be_applied_is_known_before_anybody_looks_at_it(other: dict[str, Any], reason: Reason) -> None:
     found = inbox.objection(POLICY, delivery(**other))
     assert found is not None
     assert found[0] == reason

@@ -122,7 +122,9 @@ class Subscription:
     def settled(self, d: Delivery, decision: Decision) -> None:
         assert decision.messages is not None
         self.flight.discard(d.entry)
-        if decision.messages.applied or (decision.messages.deliveries[0].state == "dead" and not self.policy.blocks):
+        if decision.messages.applied or (
+            next(iter(decision.messages.deliveries)).state == "dead" and not self.policy.blocks
+        ):
             following = self.lanes.next(d.key)
             if following is not None:
                 self.running.append(following) if following.row is None else self.start_again(following)
@@ -187,7 +189,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.s.read()
 
     @precondition(lambda self: self.s.running)
-    @rule(which=st.integers(0, 10), answer=st.sampled_from([Done(None), Done(None), Failed("x"), Failed("y", None, True)]))
+    @rule(
+        which=st.integers(0, 10), answer=st.sampled_from([Done(None), Done(None), Failed("x"), Failed("y", None, True)])
+    )
     def answer(self, which: int, answer: Answer) -> None:
         self.s.answer(which, answer)
 

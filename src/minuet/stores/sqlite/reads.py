@@ -171,6 +171,10 @@ class Reads:
         """Give the newest entry."""
         return int(self._first(_only, "last_entry") or 0)
 
+    def newest_of(self, event: str) -> int:
+        """Give the newest entry of a type."""
+        return int(self._first(_only, "newest_of", event=event) or 0)
+
     def entry_before(self, at_ms: int) -> int:
         """Give the last entry that came before an instant: they came in their order, so halving finds it."""
         with self._snapshot():

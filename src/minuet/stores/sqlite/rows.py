@@ -174,6 +174,7 @@ class RowWriter:
                 raise Conflict(
                     f"entry {key.entry} was applied before by subscription {key.subscription}",
                     remedy="Nothing is to be done: it is applied once",
+                    applied=key.entry,
                 )
 
     def _is_new_event(self, row: InboxRow) -> bool:

@@ -143,6 +143,10 @@ class _ReadSide:
         """Give the entry of the newest event; 0 if there never was one."""
         return await self._read(Reads.last_entry)
 
+    async def newest_of(self, event: str) -> int:
+        """Give the entry of the newest event of this type; 0 if there is none."""
+        return await self._read(Reads.newest_of, event)
+
     async def entry_before(self, at_ms: int) -> int:
         """Give the entry of the last event that came before this instant; 0 if there is none."""
         return await self._read(Reads.entry_before, at_ms)

@@ -54,6 +54,7 @@ INDEXED = {
     "events_after": "minuet_outbox USING INDEX minuet_outbox_event (event=? AND entry>?)",
     "events_between": "minuet_outbox USING INDEX minuet_outbox_event (event=? AND entry>? AND entry<?)",
     "events_unapplied": "a USING PRIMARY KEY (subscription=? AND entry=?)",
+    "newest_of": "minuet_outbox USING COVERING INDEX minuet_outbox_event (event=?)",
     "first_event_from": "minuet_outbox USING INTEGER PRIMARY KEY (rowid>?)",
     "find_published": "minuet_outbox USING INDEX minuet_outbox_identity (message=? AND source=?)",
     "find_published_of_any_source": "minuet_outbox USING INDEX minuet_outbox_identity (message=?)",

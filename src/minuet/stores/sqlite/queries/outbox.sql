@@ -30,6 +30,9 @@ limit :limit;
 -- name: last_entry
 select coalesce((select seq from sqlite_sequence where name = 'minuet_outbox'), 0);
 
+-- name: newest_of
+select max(entry) from minuet_outbox where event = :event;
+
 -- name: first_event_from
 select entry, at_ms from minuet_outbox where entry >= :entry order by entry limit 1;
 
