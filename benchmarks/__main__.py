@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import report, w1_sequence, w2_saga, w3_fan_out, w5_long, w6_crash, w7_start, w8_limit, w9_growth
+from benchmarks import report, w1_sequence, w2_saga, w3_fan_out, w4_chain, w5_long, w6_crash, w7_start, w8_limit, w9_growth
 from benchmarks.contest import Figure, Work
 from benchmarks.driver import MeasurementFailed, Result, measure, medians
 
@@ -63,6 +63,7 @@ def _works(*, large: bool) -> list[Work]:
         w1_sequence.WORK,
         w2_saga.WORK,
         w3_fan_out.WORK,
+        w4_chain.WORK,
         w5_long.WORK,
         w6_crash.WORK,
         w7_start.WORK,
@@ -94,7 +95,7 @@ class _Progress:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Minuet, and a peer beside it.")
-    parser.add_argument("works", nargs="*", metavar="WORK", help="W1 W2 W3 W5 W6 W7 W8 W9; all if none is given")
+    parser.add_argument("works", nargs="*", metavar="WORK", help="W1 W2 W3 W4 W5 W6 W7 W8 W9; all if none is given")
     parser.add_argument("--peer", choices=PEERS, help="measure this peer in turn with Minuet, on SQLite")
     parser.add_argument("--json", action="store_true", help="print one object a line")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")
