@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import report, w1_sequence, w2_saga, w3_fan_out, w4_chain, w5_long, w6_crash, w7_start, w8_limit, w9_growth
+from benchmarks import (
+    report,
+    w1_sequence,
+    w2_saga,
+    w3_fan_out,
+    w4_chain,
+    w5_long,
+    w6_crash,
+    w7_start,
+    w8_limit,
+    w9_growth,
+)
 from benchmarks.contest import Figure, Work
 from benchmarks.driver import MeasurementFailed, Result, measure, medians
 

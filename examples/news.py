@@ -1,7 +1,7 @@
 """Reactions only: no workflow, nobody in control. A book is added, a page is made, readers are told.
 
-    python -m examples.news            adds two books, and prints what came of it
-    minuet run examples.news:app       stays, and hears `minuet events send library.book-added …`
+python -m examples.news            adds two books, and prints what came of it
+minuet run examples.news:app       stays, and hears `minuet events send library.book-added …`
 """
 
 from __future__ import annotations

@@ -8,16 +8,17 @@ import pytest
 
 from minuet.engine.port import Capability
 from minuet.stores.sqlite.store import SqliteStore
+from minuet.testing.outbox_suite import OutboxSuite
 from minuet.testing.store_suite import MakeStore, StoreSuite
 
 
-class TestSqliteFile(StoreSuite):
+class TestSqliteFile(StoreSuite, OutboxSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> MakeStore:
         return lambda: SqliteStore(tmp_path / "store.db")
 
 
-class TestSqliteInMemory(StoreSuite):
+class TestSqliteInMemory(StoreSuite, OutboxSuite):
     capabilities = frozenset({Capability.TRANSACTIONS})
 
     @pytest.fixture

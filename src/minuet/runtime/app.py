@@ -268,7 +268,7 @@ def _events(given: Iterable[type], workflows: Iterable[AnyWorkflow], services: S
 
 
 def _check_services(services: Sequence[Service], workflows: Iterable[AnyWorkflow]) -> None:
-    """Refuse a program that lacks somebody, or has somebody twice."""
+    """Refuse a program that lacks somebody, has somebody twice, or asks for what this release cannot do."""
     offered: dict[str, Service] = {}
     for s in services:
         spec = service_spec(type(s))

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from minuet.runtime.letters import ANY, LetterChoice
+from minuet.runtime.letters import ANY, EVERYTHING, LetterChoice
 from minuet.runtime.view import Acknowledged, DeadLetterView, SubscriptionView
 
 T = TypeVar("T")
@@ -91,6 +91,8 @@ class HttpLetters:
         if len(choice.ids) == 1:
             return await self._said("POST", f"{_path(choice.ids[0])}/{verb}", {"who": who, "note": note})
         which = {name: value for name, value in msgspec.structs.asdict(choice).items() if value}
+        if choice == EVERYTHING:
+            which["everything"] = True
         return await self._said("POST", f"{_LETTERS}/{verb}", {**which, "who": who, "note": note})
 
     async def _said(self, method: str, path: str, body: dict[str, Any]) -> Acknowledged:

@@ -20,16 +20,19 @@ PAGE = 200
 
 
 class LetterChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters are meant: those of `ids`, or all that fit the rest."""
+    """Which dead letters are meant: those of `ids`, or all that fit the rest; `everything` says that all are."""
 
     ids: tuple[str, ...] = ()
     subscription: str | None = None
     reason: str | None = None
     fingerprint: str | None = None
+    everything: bool = False
 
 
 ANY = LetterChoice()
-"""All dead letters."""
+"""Any of them: for lists."""
+EVERYTHING = LetterChoice(everything=True)
+"""All of them: who changes something has to say so."""
 
 
 class Letters(Protocol):

@@ -14,7 +14,7 @@ from minuet.engine.port import LetterFilter, StoredDelivery
 from minuet.engine.row import AuditRow, Decision, DeliveryKey, DeliveryRow, EventRow, Messages
 from minuet.errors import Conflict, InvalidPayload
 from minuet.runtime.inlet import Inlet
-from minuet.runtime.letters import PAGE, LetterChoice, LetterReading
+from minuet.runtime.letters import ANY, PAGE, LetterChoice, LetterReading
 from minuet.runtime.participant import Participant
 from minuet.runtime.subscriber import Subscriber
 from minuet.runtime.view import Acknowledged
@@ -137,6 +137,8 @@ class LocalLetters(LetterReading):
         lets_go: bool = False,
     ) -> Acknowledged:
         """Do something about each dead letter that is meant, a page at a time, each page in one commit."""
+        if choice == ANY:
+            raise InvalidPayload("no dead letter is named", remedy="Name some, or say that everything is meant")
         done = 0
         after: tuple[int, int, int] | None = None
         while page := await self._page(choice, after):

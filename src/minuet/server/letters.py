@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -48,12 +47,11 @@ class ReplayBody(LetterBody, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     until_ms: int | None = None
 
 
-Verb = Callable[..., Awaitable[Acknowledged]]
+Verb = Callable[[LetterChoice, LetterBody], Awaitable[Acknowledged]]
 
 
 def letter_routes(control: Control) -> list[Route]:
     """Give the routes of dead letters and subscriptions."""
-    letters = control.letters
 
     async def listed(request: Request) -> Response:
         query = read_query(request, ["subscription", "reason", "fingerprint", "after", "limit"])
@@ -61,27 +59,29 @@ def letter_routes(control: Control) -> list[Route]:
             subscription=query.get("subscription"), reason=query.get("reason"), fingerprint=query.get("fingerprint")
         )
         limit = whole_number(query, "limit", 100, 1, 1_000) or 100
-        found = await letters.dead_letters(choice, after=query.get("after"), limit=limit)
+        found = await control.letters.dead_letters(choice, after=query.get("after"), limit=limit)
         return json_answer({"dead_letters": found, "next": found[-1].id if len(found) == limit else None})
 
     async def show(request: Request) -> Response:
         read_query(request, [])
-        return json_answer(await letters.dead_letter(request.path_params["letter"]))
+        return json_answer(await control.letters.dead_letter(request.path_params["letter"]))
 
     async def edit(request: Request) -> Response:
         read_query(request, [])
         body = await read_body(request, EditBody)
         data = bytes(body.data)
-        return json_answer(await letters.edit(request.path_params["letter"], data, who=body.who, note=body.note or ""))
+        return json_answer(
+            await control.letters.edit(request.path_params["letter"], data, who=body.who, note=body.note or "")
+        )
 
     async def subscriptions(request: Request) -> Response:
         read_query(request, [])
-        return json_answer({"subscriptions": await letters.subscriptions()})
+        return json_answer({"subscriptions": await control.letters.subscriptions()})
 
     async def replay(request: Request) -> Response:
         read_query(request, [])
         body = await read_body(request, ReplayBody, may_be_empty=True)
-        said = await letters.replay(
+        said = await control.letters.replay(
             request.path_params["subscription"],
             since_ms=body.since_ms,
             until_ms=body.until_ms,
@@ -90,11 +90,16 @@ def letter_routes(control: Control) -> list[Route]:
         )
         return json_answer(said)
 
-    verbs: list[tuple[str, Verb]] = [
-        ("retry", letters.retry),
-        ("skip", letters.skip),
-        ("discard", letters.discard),
-    ]
+    async def retry(choice: LetterChoice, body: LetterBody) -> Acknowledged:
+        return await control.letters.retry(choice, who=body.who, note=body.note)
+
+    async def skip(choice: LetterChoice, body: LetterBody) -> Acknowledged:
+        return await control.letters.skip(choice, who=body.who, note=body.note)
+
+    async def discard(choice: LetterChoice, body: LetterBody) -> Acknowledged:
+        return await control.letters.discard(choice, who=body.who, note=body.note or "")
+
+    verbs: list[tuple[str, Verb]] = [("retry", retry), ("skip", skip), ("discard", discard)]
     return [
         Route("/api/v1/dead-letters", listed, methods=["GET"]),
         *(Route(f"/api/v1/dead-letters/{name}", _many(verb), methods=["POST"]) for name, verb in verbs),
@@ -111,7 +116,7 @@ def _one(verb: Verb) -> Callable[[Request], Awaitable[Response]]:
         read_query(request, [])
         body = await read_body(request, LetterBody, may_be_empty=True)
         choice = LetterChoice(ids=(request.path_params["letter"],))
-        return json_answer(await verb(choice, who=body.who, note=body.note))
+        return json_answer(await verb(choice, body))
 
     return endpoint
 
@@ -121,15 +126,18 @@ def _many(verb: Verb) -> Callable[[Request], Awaitable[Response]]:
         read_query(request, [])
         body = await read_body(request, BulkBody)
         choice = LetterChoice(
-            ids=body.ids, subscription=body.subscription, reason=body.reason, fingerprint=body.fingerprint
+            ids=body.ids,
+            subscription=body.subscription,
+            reason=body.reason,
+            fingerprint=body.fingerprint,
+            everything=body.everything,
         )
-        if choice == ANY and not body.everything:
+        if choice == ANY:
             raise Refusal(
                 "bad-request",
                 "no dead letter is named",
                 'Send ids, subscription, reason or fingerprint; for all of them "everything": true',
             )
-        said: Any = await verb(choice, who=body.who, note=body.note)
-        return json_answer(said)
+        return json_answer(await verb(choice, body))
 
     return endpoint

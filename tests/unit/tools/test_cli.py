@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from minuet.runtime.letters import EVERYTHING
 from minuet.runtime.view import FailedView
 from minuet.tools.cli import reach as reaching
 from minuet.tools.cli.main import VERBS, main
-from tests.fake_control import FakeControl
+from tests.fake_control import FakeControl, make_letter
 
 MODULES = ("event", "failed", "operate", "plan", "runs")
 
@@ -338,3 +339,69 @@ def test_an_interruption_is_no_error(minuet: Shell, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("minuet.tools.cli.runs.reach", interrupted)
     assert minuet("runs").code == 130
+
+
+# dead letters
+
+
+def with_letters(minuet: Shell) -> None:
+    for n in (1, 2):
+        minuet.control.letters.known[f"mail.tell:{n}"] = make_letter(f"mail.tell:{n}")
+    minuet.control.parked = [
+        FailedView(
+            kind="dead-letter",
+            run=None,
+            key="978",
+            workflow="",
+            position="mail.tell",
+            direction="",
+            reason="exhausted: no post today",
+            attempts=10,
+            first_at_ms=1,
+            last_at_ms=2,
+            id=f"mail.tell:{n}",
+            fingerprint="2bafded7",
+        )
+        for n in (1, 2)
+    ]
+
+
+def test_dead_letters_are_listed_beside_steps_and_grouped_by_cause(minuet: Shell) -> None:
+    with_letters(minuet)
+    assert "mail.tell:2" in minuet("failed").out
+    _, line, *_ = minuet("failed", "list", "--group").out.splitlines()
+    assert line.split()[:4] == ["2", "2bafded7", "dead-letter", "mail.tell"]
+
+
+def test_a_dead_letter_is_shown_with_its_attempts_and_causes(minuet: Shell) -> None:
+    with_letters(minuet)
+    said = minuet("failed", "show", "mail.tell:1").out
+    for text in ("dead: exhausted", "library.page-made v1", "ConnectionError: no post today", "library.book-added 978"):
+        assert text in said
+    assert minuet("failed", "show", "mail.tell:1", "--json").json["dead_letter"]["id"] == "mail.tell:1"
+    assert minuet("failed", "show", "mail.tell:9").code == 3
+
+
+def test_dead_letters_are_mended_by_name_or_by_cause(minuet: Shell) -> None:
+    with_letters(minuet)
+    assert minuet("failed", "retry", "mail.tell:1").out == "1 dead letter\n"
+    assert minuet("failed", "skip", "--fingerprint", "2bafded7").code == 0
+    assert minuet("failed", "discard", "--all", "--note", "spam", "--yes").code == 0
+    assert minuet("failed", "edit", "mail.tell:1", "--data", "{}", "--note", "wrong").code == 0
+    assert [asked[0] for asked in minuet.control.letters.asked] == ["retry", "skip", "discard", "edit"]
+    assert minuet.control.letters.asked[2][1:] == (EVERYTHING, "cli:ada", "spam")
+
+
+def test_which_dead_letters_are_meant_has_to_be_said_and_why_they_go(minuet: Shell) -> None:
+    assert minuet("failed", "retry").code == 2
+    assert minuet("failed", "retry", "a.b:1", "--all").code == 2
+    assert minuet("failed", "discard", "a.b:1", "--yes").code == 2
+    assert minuet("failed", "edit", "a.b:1", "--data", "{}").code == 2
+
+
+def test_events_are_told_once_more_from_a_time_on(minuet: Shell) -> None:
+    assert "mail.tell" in minuet("events", "subscriptions").out
+    assert minuet("events", "replay", "mail.tell", "--since", "1970-01-01T00:00:01+00:00").code == 0
+    assert minuet.control.letters.asked == [("replay", "mail.tell", 1_000, None, "cli:ada", None)]
+    assert minuet("events", "replay", "mail.tell", "--since", "1970-01-01T00:00:01").code == 2
+    assert minuet("events", "replay", "mail.tell", "--since", "yesterday").code == 2

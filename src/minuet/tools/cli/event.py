@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def events() -> None:
-    """Send events from outside; see who hears them, and have them heard once more."""
+    """Send events; see who hears them; replay."""
 
 
 @events.command()

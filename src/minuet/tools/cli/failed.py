@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def failed(context: click.Context) -> None:
-    """List what is parked, with its cause; retry, edit, skip or discard dead letters."""
+    """List what is parked, and mend dead letters."""
     if context.invoked_subcommand is None:
         context.invoke(list_)
 
@@ -214,7 +214,9 @@ def _choice(
     by_kind = [x for x in (subscription, reason, fingerprint) if x is not None]
     if bool(letters) + bool(by_kind) + everything != 1:
         raise click.UsageError("Name dead letters by ID, by --subscription, --reason, --fingerprint, or take --all.")
-    return LetterChoice(ids=letters, subscription=subscription, reason=reason, fingerprint=fingerprint)
+    return LetterChoice(
+        ids=letters, subscription=subscription, reason=reason, fingerprint=fingerprint, everything=everything
+    )
 
 
 def _act(place: Place, choice: LetterChoice, act: Act, *, as_json: bool) -> None:
