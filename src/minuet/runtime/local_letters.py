@@ -76,6 +76,7 @@ class LocalLetters(LetterReading):
             row = stored.delivery
             key = DeliveryKey(row.subscription, row.entry)
             messages.deliveries_done = [*messages.deliveries_done, key]
+            messages.applied = [*messages.applied, key]  # else it would be read anew where the position lies before it
 
         return await self._each("discard", choice, who, _required(note), act, "discarded", lets_go=True)
 

@@ -231,6 +231,7 @@ async def test_a_dead_letter_that_is_discarded_is_gone_and_the_audit_says_why() 
             await r.letters.discard(LetterChoice(ids=(letter.id,)), note=" ")
         await r.letters.discard(LetterChoice(ids=(letter.id,)), who="test", note="sent by mistake")
         await r.told(("bad", 1))
+        assert await r.app._running.store.events_unapplied(1, "news.added", 0, 9) == [], "a crash brings nothing back"
         assert await r.letters.dead_letters() == []
         (audit, *_) = await r.app._running.store.audit(10)
         assert (audit.who, audit.verb, audit.subject, audit.note) == ("test", "discard", letter.id, "sent by mistake")
