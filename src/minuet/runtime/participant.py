@@ -13,7 +13,7 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from minuet.engine import bound, decide
 from minuet.engine.answer import Answer
@@ -386,7 +386,7 @@ class Participant:
                     d.set_result(None) if error is None else d.set_exception(error)
                 return
             if not isinstance(d, Decided):
-                receipt: Receipt = d
+                receipt = cast("Receipt", d)
                 receipt.settled(decision, error)
                 return
             d.knowledge.uncommitted -= 1

@@ -117,7 +117,7 @@ class Subscriber:
         self._lost = 0
         self._all_idle: asyncio.Future[None] | None = None
         self._transaction = StatementTransaction()
-        (self._argument, self._decode) = handler.decoders[0]
+        ((self._argument, self._decode),) = handler.decoders.items()
         self.applied = 0
         self.dead = 0
 
@@ -381,6 +381,9 @@ class Subscriber:
         slot.began_ms = self._clock.monotonic_ms()
         try:
             await self._call(slot, delivery)
+        except Exception as e:  # a mistake of ours about one event must not cost the slot
+            log.exception("%s could not be performed", self.name)
+            self._answer(delivery, Failed(f"{type(e).__name__} inside the platform"), ())
         except asyncio.CancelledError:
             if not slot.cut_ms:
                 raise
@@ -424,7 +427,7 @@ class Subscriber:
             if task is not None and task.cancelling():
                 raise
             answer = handler.raised(e)  # the reaction itself was cancelled, by something that it called
-        except Exception as e:  # every exception of a user's reaction is an answer
+        except BaseException as e:  # whatever a user's reaction raises is an answer: not even SystemExit ends others
             answer = handler.raised(e)
             log.debug("reaction failed: %s", self.name, exc_info=e)
         else:
