@@ -23,6 +23,8 @@ class RunState(StrEnum):
 
 
 ENDED = frozenset({RunState.COMPLETED, RunState.COMPENSATED, RunState.TERMINATED})
+SETTLED = ENDED | {RunState.STUCK, RunState.QUARANTINED}
+"""States in which nothing more happens by itself: a run has ended, or waits for a person."""
 
 
 class Slot:

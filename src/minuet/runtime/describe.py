@@ -11,17 +11,15 @@ from minuet.engine import decide, progress
 from minuet.engine.knowledge import Knowledge
 from minuet.engine.port import StoredRun
 from minuet.engine.program import Program
-from minuet.engine.row import ENDED, AttemptRow, FactRow, InboxRow, RunRow, RunState
+from minuet.engine.row import ENDED, SETTLED, AttemptRow, FactRow, InboxRow, RunRow, RunState
 from minuet.ids import run_text
 from minuet.plans.plan import Plan
 from minuet.runtime.view import DeadLetterView, FactView, FailedView, RejectionView, RunView, WaitingView
 
-_SETTLED = ENDED | {RunState.STUCK, RunState.QUARANTINED}
-
 
 def is_settled(state: str) -> bool:
     """Say whether nothing more happens by itself: the run has ended, or is parked."""
-    return state in _SETTLED
+    return state in SETTLED
 
 
 def live(k: Knowledge) -> RunView:

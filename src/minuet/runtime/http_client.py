@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from minuet.engine.row import ENDED, RunState
+from minuet.engine.row import SETTLED
 from minuet.errors import Busy, Conflict, InvalidPayload, MinuetError, NotFound, NotRunning, StoreUnavailable
 from minuet.runtime.http_letters import HttpLetters
 from minuet.runtime.letters import Letters
@@ -26,8 +26,6 @@ T = TypeVar("T")
 _CONNECT_TIMEOUT_S: Final = 5.0
 _ANSWER_TIMEOUT_S: Final = 30.0
 _WAIT_CHUNK_S: Final = 20.0
-_SETTLED: Final = frozenset({*ENDED, RunState.STUCK, RunState.QUARANTINED})
-"""States in which waiting has an end: the run has ended, or a person is needed."""
 
 
 class _Page(msgspec.Struct):
@@ -108,7 +106,7 @@ class HttpControl:
             view = await self._get(
                 self._run(run), RunView, {"wait": f"{left:.3f}s", "facts": "false"}, timeout_s=left + _ANSWER_TIMEOUT_S
             )
-            if view.state in _SETTLED or (until is not None and loop.time() >= until):
+            if view.state in SETTLED or (until is not None and loop.time() >= until):
                 return view
 
     async def show(self, run: str, *, facts: bool = True) -> RunView:

@@ -23,6 +23,7 @@ from minuet.engine.port import Outcome, Statement, Store, StoredRun
 from minuet.engine.program import Program
 from minuet.engine.row import (
     ENDED,
+    SETTLED,
     AttemptKey,
     Decision,
     EventRow,
@@ -435,7 +436,7 @@ class Participant:
             self.inlet.wake(d.decision.messages.outbox)
         if self._acknowledged and (done := self._acknowledged.pop(id(d), None)) is not None and not done.done():
             done.set_result(None)
-        if k.state != RunState.RUNNING:
+        if k.state in SETTLED:
             self._wake_waiters(run)
         if k.load != 1 and not k.uncommitted and not k.owners:
             self.memory.release(k)
@@ -450,7 +451,7 @@ class Participant:
                 waiter.set_exception(error)
 
     def ended(self, run: int) -> asyncio.Future[None]:
-        """Give a future that is done when the run has changed its state: it has ended, or is parked, or goes back.
+        """Give a future that is done when nothing more happens by itself in the run: it has ended, or is parked.
 
         It raises NotRunning when the program is closed before. Whoever does not wait for it any more says `unheard`.
         """

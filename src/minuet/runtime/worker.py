@@ -127,7 +127,7 @@ class Worker:
                 in_a_row = 0
                 continue
             action = queue.popleft()
-            if queue:
+            if queue and not self._waking:
                 self._wake()  # should this action suspend, another slot goes on
             in_a_row += 1
             if in_a_row >= IN_A_ROW:
