@@ -53,6 +53,7 @@ from minuet.errors import (
     StoreUnavailable,
     WorkflowRefused,
 )
+from minuet.runtime.alarm import RunLate, RunStuck
 from minuet.runtime.client import Client, Run
 from minuet.tools.app import App
 from minuet.workflows.dry_run import DryRun, Entry, dry_run
@@ -85,6 +86,8 @@ __all__ = [
     # events
     "event",
     "publish",
+    "RunLate",
+    "RunStuck",
     # in an action
     "Context",
     "Row",

@@ -118,6 +118,18 @@ class KeyConflict(Conflict):
     code = "key-conflict"
 
 
+class SecondCause(Conflict):
+    """An action has taken effect for this business key already, by another path."""
+
+    code = "second-cause"
+
+
+class NotActive(Conflict):
+    """Not everybody whom a plan names has acknowledged it yet, so no run may start on it (M603)."""
+
+    code = "not-active"
+
+
 class AlreadyOpen(Conflict):
     """Another process holds the store."""
 
@@ -136,6 +148,12 @@ class NotRunning(MinuetError):
 
     code = "not-running"
     remedy = "Start it with: minuet run MODULE:APP"
+
+
+class BrokerUnavailable(MinuetError):
+    """The broker cannot be reached, or has not confirmed; the same again is safe."""
+
+    code = "broker-unavailable"
 
 
 class StoreError(MinuetError):

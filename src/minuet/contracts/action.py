@@ -104,7 +104,10 @@ class ActionSpec:
     `injected` maps the names of parameters that the runtime fills in to their annotations. `is_async` is
     False for a plain `def`, which runs in a thread. `pure` means: nothing to take back. Times in ms.
     `function` is the plain function, called with the service first. `input` is the record of the parameters:
-    what a command carries. `event` is the type under which the result is published, if it has one.
+    what a command carries. `event` is the type under which the result is published, if it has one. `private` names
+    the services that may see the result beside the acting one; None: any may. `effect_key`: the parameter, or a dotted
+    path into one, for whose value the action takes effect once; `on_second_cause` (`park`, `same`) says what follows
+    where something else causes it again.
     """
 
     name: str
@@ -122,8 +125,10 @@ class ActionSpec:
     emits: tuple[type, ...] = ()
     touches: tuple[str, ...] = ()
     effect_key: str | None = None
+    on_second_cause: str = "park"
     event: type | None = None
     outside: Outside | None = None
+    private: tuple[str, ...] | None = None
     function: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     input: Any = field(default=None, repr=False, compare=False)
 

@@ -111,10 +111,10 @@ class _Outlet:
 
     __slots__ = ("_token", "emits", "events", "handler")
 
-    def __init__(self, handler: str, emits: Sequence[type]) -> None:
+    def __init__(self, handler: str, emits: Sequence[type], into: list[Any] | None) -> None:
         self.handler = handler
         self.emits = emits
-        self.events: list[Any] = []
+        self.events: list[Any] = [] if into is None else into
 
     def __enter__(self) -> list[Any]:
         self._token = _outlet.set(self)
@@ -127,9 +127,18 @@ class _Outlet:
 _outlet: ContextVar[_Outlet] = ContextVar("minuet_outlet")
 
 
-def collecting(handler: str, emits: Sequence[type]) -> AbstractContextManager[list[Any]]:
-    """Collect what a handler publishes inside the block, in order; `emits` are the types it declares."""
-    return _Outlet(handler, emits)
+def collecting(handler: str, emits: Sequence[type], into: list[Any] | None = None) -> AbstractContextManager[list[Any]]:
+    """Collect what a handler publishes inside the block, in order; `emits` are the types it declares.
+
+    `into`: the list that it is added to; None: a new one.
+    """
+    return _Outlet(handler, emits, into)
+
+
+def collected() -> list[Any]:
+    """Give what is collected here, to be added to; a list that nobody sees where nothing is."""
+    outlet = _outlet.get(None)
+    return [] if outlet is None else outlet.events
 
 
 def publish(event: object) -> None:

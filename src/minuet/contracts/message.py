@@ -12,6 +12,9 @@ from minuet.errors import DeclarationError
 
 T = TypeVar("T")
 
+TAKEN_BACK = ".taken-back"
+"""What the type of a notice ends in that says that an event is taken back."""
+
 _MARK = "__minuet_event__"
 _NAME_MAX = 120
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*(?:\.[a-z][a-z0-9]*(?:-[a-z0-9]+)*)+")
@@ -81,6 +84,12 @@ def check_event_name(name: str) -> None:
         raise DeclarationError(
             f"the name of an event type has {len(name)} characters: {name[:40]}…",
             remedy=f"At most {_NAME_MAX} fit everywhere",
+        )
+    if name.endswith(TAKEN_BACK):
+        raise DeclarationError(
+            f"the name {name} is the platform's own: so it says that an event is taken back",
+            remedy="Give it another name; who wants to know of such a thing says on_compensated=",
+            event=name,
         )
     if any(_VERSION_PART.fullmatch(part) for part in name.split(".")):
         raise DeclarationError(

@@ -119,9 +119,11 @@ def action(
     emits: tuple[type, ...] = (),
     touches: str | tuple[str, ...] = (),
     effect_key: str | None = None,
+    on_second_cause: Literal["park", "same"] = "park",
     pure: bool = False,
     event: type | None = None,
     outside: Outside | None = None,
+    private: str | tuple[str, ...] | None = None,
 ) -> _Declared: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -134,9 +136,11 @@ def action(
     emits: tuple[type, ...] = (),
     touches: str | tuple[str, ...] = (),
     effect_key: str | None = None,
+    on_second_cause: Literal["park", "same"] = "park",
     pure: bool = False,
     event: type | None = None,
     outside: Outside | None = None,
+    private: str | tuple[str, ...] | None = None,
 ) -> Action[..., Any] | _Declared:
     """Declare a method as an action: one local transaction, whose result is a fact.
 
@@ -148,10 +152,15 @@ def action(
         attempt_timeout: seconds for one attempt, after which it is cut off and tried again.
         emits: the types of events that it publishes, beside its own outcome.
         touches: names of resources that it reads or writes; checks compare them.
-        effect_key: the parameter by which two causes of the same effect are recognised.
+        effect_key: the parameter, or a dotted path into one, for whose value the action takes effect once: the same
+            cause again is a repetition, another cause is not performed.
+        on_second_cause: what follows for another cause of the same effect: it is parked, as `second-cause`; or `same`:
+            it is answered with the first one's result, where the arguments are equal.
         pure: it changes nothing, so there is nothing to take back.
         event: the type of event under which its outcome is published, if not the result's own.
         outside: how its call to the outside world may be repeated.
+        private: names of the services that may see its result, beside its own; an empty tuple: nobody else. Whoever
+            orchestrates or started the run is no service, and is not asked.
     """
     declared = _Declared(
         ActionOptions(
@@ -162,9 +171,11 @@ def action(
             emits=tuple(emits),
             touches=_names(touches),
             effect_key=effect_key,
+            on_second_cause=_one_of("on_second_cause", on_second_cause, "park", "same"),
             pure=pure,
             event=event,
             outside=outside,
+            private=None if private is None else _names(private),
         )
     )
     return declared if function is None else declared(function)
@@ -264,15 +275,19 @@ def on(
         event: the type; the method's first parameter takes it.
         order_key: the field within whose value events are applied in the order in which they were made.
         dedup_window: how long an event is recognised when it comes again; at least 7 days.
-        buffer: how many early events of a key are kept while a gap is open.
-        buffer_age: how long they are kept.
-        on_gap: what follows when the gap does not close.
-        on_late: what follows for an event that is older than what was applied.
-        on_compensated: the action to run when what was heard is taken back.
+        buffer: how many events of a key, from elsewhere, wait for one that is missing before it is called a gap.
+        buffer_age: how long they wait.
+        on_gap: what follows: the key is parked (and goes on by itself should the missing one come), waits on with an
+            alarm, skips what is missing, or goes on with its latest event only.
+        on_late: what follows for an event that is older than what was applied: it is dropped and counted, parked,
+            or applied all the same.
+        on_compensated: the action to run when what was heard is taken back; it takes the event, and runs once if
+            the event was applied, else never.
         retry: number of attempts, or a policy.
         attempt_timeout: seconds for one attempt.
         poison: whether an event that cannot be processed holds up its key; by default where there is an order.
-        cardinality: whether one instance of the service gets an event, or each.
+        cardinality: whether one instance of the service gets an event, or each process: for caches, which begin
+            anew with it. Then nothing is kept for a process that is gone.
         newer: what follows for a version that is newer than the one known.
         trace: whether the trace goes on as a child, or begins anew with a link.
         limit: how many may run at once.
@@ -289,6 +304,16 @@ def on(
     window_ms = milliseconds(dedup_window, "dedup_window")
     if window_ms < 604_800_000:
         raise DeclarationError("dedup_window is below 7 days", remedy="Give 7 days or more")
+    if cardinality == "all" and start != "now":
+        raise DeclarationError(
+            'a subscription of each process (cardinality="all") has a start',
+            remedy="Leave it out: each hears what comes while it is there",
+        )
+    if order_key is None and (on_gap, on_late) != ("park", "drop"):
+        raise DeclarationError(
+            "on_gap and on_late say something about an order, and there is none",
+            remedy="Give order_key=, or leave them out",
+        )
     if buffer < 1 or (limit is not None and limit < 1):
         raise DeclarationError("buffer and limit count messages", remedy="Give 1 or more")
     return _Reacting(

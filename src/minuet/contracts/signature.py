@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_type_hints
 
@@ -24,9 +24,9 @@ from minuet.contracts.action import (
 from minuet.contracts.codec import codec_for, name_of
 from minuet.contracts.handler import Context, Injected, Transaction
 from minuet.contracts.message import event_spec, field_names
-from minuet.contracts.schema import shape_digest
-from minuet.contracts.step import Action
-from minuet.errors import DeclarationError
+from minuet.contracts.schema import Schema, schema_of, shape_digest
+from minuet.contracts.step import Action, ActionOptions, Step
+from minuet.errors import DeclarationError, MisplacedCall
 
 _CODE = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 
@@ -40,6 +40,18 @@ def read_service(cls: type, name: str, implements: type | None) -> ServiceSpec:
         if spec.compensates is not None:
             _pair(name, spec, actions)
     return ServiceSpec(name=name, actions=actions, reactions=reactions, implements=implements)
+
+
+def bound_arguments(where: str, spec: ActionSpec, step: Step[Any]) -> dict[str, Any]:
+    """Give a step's arguments by the names of the action's parameters; those left out have their defaults."""
+    assert spec.function is not None
+    given = inspect.signature(spec.function).bind(None, *step.arguments, **step.keywords).arguments
+    foreign = [name for name in given if name in spec.injected]
+    if foreign:
+        raise MisplacedCall(
+            f"{where} is given {', '.join(foreign)}, which the platform fills in", remedy="Leave it out of the step"
+        )
+    return {p.name: given[p.name] for p in spec.parameters if p.name in given}
 
 
 def check_implements(spec: ServiceSpec, contract: ServiceSpec) -> None:
@@ -63,6 +75,11 @@ def check_implements(spec: ServiceSpec, contract: ServiceSpec) -> None:
         if {r.code for r in own.rejects} - {r.code for r in promised.rejects}:
             raise DeclarationError(
                 f"{where} rejects with codes that its contract does not know", remedy="Declare them in the contract"
+            )
+        if own.private != promised.private:
+            raise DeclarationError(
+                f"{where} is private={own.private}, its contract says private={promised.private}",
+                remedy="Make them equal: workflows are checked against the contract",
             )
         if own.compensates != promised.compensates:
             raise DeclarationError(
@@ -113,11 +130,9 @@ def _action(service: str, action: Action[..., Any]) -> ActionSpec:
             f"{where} is a plain def and asks for the transaction",
             remedy="Make it async: a plain def runs in a thread, where the transaction is not",
         )
-    if options.effect_key is not None and options.effect_key not in {p.name for p in parameters}:
-        raise DeclarationError(
-            f'{where} has effect_key="{options.effect_key}", which is none of its parameters',
-            remedy=f"Name one of: {', '.join(p.name for p in parameters) or 'it has none'}",
-        )
+    _check_effect_key(where, options, parameters)
+    if options.private is not None:
+        _check_private(where, options.private, result)
     if options.event is not None:
         _check_events(where, (options.event,))
     event = options.event or (result if event_spec(result) is not None else None)
@@ -136,8 +151,10 @@ def _action(service: str, action: Action[..., Any]) -> ActionSpec:
         emits=options.emits,
         touches=options.touches,
         effect_key=options.effect_key,
+        on_second_cause=options.on_second_cause,
         event=event,
         outside=options.outside,
+        private=options.private,
         function=function,
         input=_record(action.name, parameters),
     )
@@ -200,7 +217,27 @@ def _reaction(service: str, reaction: Any, actions: dict[str, ActionSpec]) -> Re
             f"{where} has on_compensated={spec.on_compensated}, which is no action of {service}",
             remedy="Name an action of the same service",
         )
+    if spec.on_compensated is not None:
+        _check_takes_back(where, actions[spec.on_compensated], spec.event)
     return replace(spec, parameter=parameters[0].name, injected=injected, is_async=is_async, function=function)
+
+
+def _check_takes_back(where: str, action: ActionSpec, event: type) -> None:
+    taken = action.parameters
+    if not taken or taken[0].type is not event or any(p.required for p in taken[1:]):
+        raise DeclarationError(
+            f"{where} has on_compensated={action.name}, which takes {_listed(taken)}",
+            remedy=f"It is called with the event that is taken back, and nothing else: {name_of(event)}",
+        )
+    if action.effect_key is not None:
+        raise DeclarationError(
+            f"{where} has on_compensated={action.name}, which declares an effect_key",
+            remedy="What is taken back is undone once as it is: name an action without one",
+        )
+    if not action.is_async:
+        raise DeclarationError(
+            f"{where} has on_compensated={action.name}, which is a plain def", remedy="Make it async def"
+        )
 
 
 def _hints(where: str, function: Callable[..., Any]) -> dict[str, Any]:
@@ -283,6 +320,60 @@ def _check_events(where: str, events: Iterable[type]) -> None:
         if event_spec(cls) is None:
             raise DeclarationError(
                 f"{where} emits {name_of(cls)}, which is no event", remedy="Declare it: @event(…) above the class"
+            )
+
+
+def _check_effect_key(where: str, options: ActionOptions, parameters: Sequence[Parameter]) -> None:
+    if options.effect_key is None:
+        if options.on_second_cause != "park":
+            raise DeclarationError(
+                f"{where} says on_second_cause, and has no effect_key to find one by",
+                remedy='Declare it: effect_key="order_id"',
+            )
+        return
+    name, *path = options.effect_key.split(".")
+    found = next((p for p in parameters if p.name == name), None)
+    if found is None:
+        raise DeclarationError(
+            f'{where} has effect_key="{options.effect_key}", which is none of its parameters',
+            remedy=f"Name one of: {', '.join(p.name for p in parameters) or 'it has none'}",
+        )
+    schema = schema_of(found.type)
+    defs = schema.get("$defs", {})
+    for field in path:
+        records = [s["properties"] for s in _variants(schema, defs) if "properties" in s]
+        if not any(field in properties for properties in records):
+            known = ", ".join(dict.fromkeys(f for properties in records for f in properties))
+            raise DeclarationError(
+                f'{where} has effect_key="{options.effect_key}", and {name} has no such field',
+                remedy=f"Name one of: {known}" if known else f"Name {name} itself",
+            )
+        schema = next(properties[field] for properties in records if field in properties)
+        name = f"{name}.{field}"
+    if not any(s.get("type") not in ("object", "array", "null") for s in _variants(schema, defs)):
+        raise DeclarationError(
+            f'{where} has effect_key="{options.effect_key}", which is no single value',
+            remedy=f'Name a part of it, as in "{options.effect_key}.id"',
+        )
+
+
+def _variants(schema: Schema, defs: Mapping[str, Schema]) -> list[Schema]:
+    """Give what a value may be: the schema itself, what it refers to, or each of its alternatives."""
+    if "$ref" in schema:
+        return _variants(defs[schema["$ref"].rpartition("/")[2]], defs)
+    if "anyOf" in schema:
+        return [v for s in schema["anyOf"] for v in _variants(s, defs)]
+    return [schema]
+
+
+def _check_private(where: str, audience: tuple[str, ...], result: Any) -> None:
+    if result is None or result is type(None):
+        raise DeclarationError(f"{where} is private, and returns nothing", remedy="Leave private= out")
+    for name in audience:
+        if not isinstance(name, str) or not _CODE.fullmatch(name):
+            raise DeclarationError(
+                f"{where} is private to {name!r}, which is no name of a service",
+                remedy='Name services in kebab case, as in private=("card-billing",)',
             )
 
 

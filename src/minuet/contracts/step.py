@@ -76,6 +76,11 @@ def performing(by: Performer | None) -> Iterator[None]:
         _performer.reset(token)
 
 
+def perform_with(by: Performer | None) -> None:
+    """Let `by` perform the words of workflows from here on, in a context that ends with what is called in it."""
+    _performer.set(by)
+
+
 def call_site(depth: int = 2) -> CallSite:
     """Find the call that is being executed `depth` frames up, by the place of its instruction."""
     frame = sys._getframe(depth)  # noqa: SLF001 - the one way to one frame; inspect.stack() reads files
@@ -112,9 +117,11 @@ class ActionOptions:
     emits: tuple[type, ...] = ()
     touches: tuple[str, ...] = ()
     effect_key: str | None = None
+    on_second_cause: str = "park"
     pure: bool = False
     event: type | None = None
     outside: Outside | None = None
+    private: tuple[str, ...] | None = None
 
 
 class Action(Generic[P, R]):

@@ -202,6 +202,37 @@ def test_other_options_must_fit() -> None:
     assert "attempts" in refused(one(do, retry=-1))
 
 
+@dataclass(frozen=True)
+class Customer:
+    id: int
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Basket:
+    id: str
+    customer: Customer
+    lines: tuple[str, ...] = ()
+
+
+def test_an_effect_key_is_a_single_value_of_the_parameters() -> None:
+    async def do(self, basket: Basket, also: Basket | None = None) -> None: ...  # type: ignore[no-untyped-def]
+
+    for fine in ("basket.id", "basket.customer.id", "basket.customer.name", "also.id"):
+        spec = service_spec(one(do, effect_key=fine)()).actions["do"]
+        assert (spec.effect_key, spec.on_second_cause) == (fine, "park")
+    assert (
+        service_spec(one(do, effect_key="basket.id", on_second_cause="same")()).actions["do"].on_second_cause == "same"
+    )
+    assert "basket has no such field" in refused(one(do, effect_key="basket.number"))
+    assert "basket.customer has no such field" in refused(one(do, effect_key="basket.customer.number"))
+    assert "basket.id has no such field" in refused(one(do, effect_key="basket.id.number"))
+    for whole in ("basket", "basket.customer", "basket.lines"):
+        assert "no single value" in refused(one(do, effect_key=whole))
+    assert "no effect_key" in refused(one(do, on_second_cause="same"))
+    assert "on_second_cause" in refused(one(do, effect_key="basket.id", on_second_cause="drop"))
+
+
 def test_a_compensation_takes_what_its_action_returns_and_nothing_else() -> None:
     def wrong_type() -> type[Service]:
         class Odd(Service):
