@@ -111,6 +111,7 @@ class _Compiler:
         self.rules: list[Rule] = []
         self.switches: list[Switch] = []
         self.blocks: list[Block] = []
+        self.audiences = tree.audiences
         self.cancellable = cancellable(tree.body)
         self.has_partial = any(map(expression.is_partial, _bound(tree.body)))
         self.compiled = Compiled(
@@ -344,6 +345,8 @@ class _Compiler:
             "irrevocable": irrevocable(n),
             "forward_only": n.position not in self.cancellable and not n.rejects and "exhausted" not in codes,
         }
+        if n.position in self.audiences:  # only then: others keep their digest
+            about["private"] = sorted(self.audiences[n.position])
         self.rule("run", n.position, in_, context, n.service, arguments, **about)
         ended = {code: net.fact(shown, f"rejected:{code}", scope) for code in codes}
         done = net.fact(shown, "ok", scope)

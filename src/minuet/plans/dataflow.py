@@ -21,6 +21,9 @@ FactName = tuple[str, str]  # position, label
 BEGIN: FactName = ("start", "ok")
 """The fact that a run has begun; its value is the input."""
 
+CANCELLATION: FactName = ("$cancel", "requested")
+"""The fact that somebody has asked for a cancellation."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
@@ -60,6 +63,14 @@ def flow_of(plan: Plan) -> Flow:
     return Flow(hears={f: frozenset(w) for f, w in hears.items()}, live=live)
 
 
+def heard_for(plan: Plan, rule: Rule) -> dict[str, set[FactName]]:
+    """Give the facts that are heard because of a rule, by who hears them."""
+    found: dict[str, set[FactName]] = {}
+    for use in _uses(plan, rule):
+        found.setdefault(use.who, set()).update(use.hears)
+    return found
+
+
 def _uses(plan: Plan, rule: Rule) -> list[_Use]:
     hears, reads = _below(
         plan, [rule.when, *rule.about.get("codes", {}).values()] if rule.kind == "mark" else [rule.when]
@@ -70,10 +81,16 @@ def _uses(plan: Plan, rule: Rule) -> list[_Use]:
     records = [(rule.position, label) for label in labels(rule, plan.rules)]
     uses = [_Use(hears, frozenset(reads), records, rule.who)]
     calls_off = {(d, "fired") for d in rule.about.get("deadlines", ())}
-    if calls_off:
-        uses.append(_Use(calls_off, frozenset(), [], rule.who))
+    if "cancelled" in rule.about.get("codes", ()):
+        calls_off.add(CANCELLATION)
+    if calls_off:  # heard by whoever would run it, where that is somebody else too
+        uses += [_Use(calls_off, frozenset(), [], who) for who in {rule.who, rule.about.get("service", rule.who)}]
     if rule.kind in ("run", "compensate") and rule.who != rule.about["service"]:
         uses.append(_Use(set(records), frozenset(), [], rule.who))  # whoever commands hears the reply
+    if rule.kind == "abandon":  # whoever runs it is told that it has been given up
+        service = next(r.about["service"] for r in plan.rules if r.kind == "run" and r.position == rule.position)
+        told = {(rule.position + "!", "rejected:timeout"), (rule.position, "compensated")}  # another may take it back
+        uses.append(_Use(told, frozenset(), [], service))
     return uses
 
 

@@ -33,3 +33,8 @@ class Placement:
 def owner(style: str, orchestrator: str, service: str) -> str:
     """Give who evaluates a rule of this service in a part with this style."""
     return orchestrator if style == ORCHESTRATION else service
+
+
+def is_conductor(name: str) -> bool:
+    """Say whether a name is one of ours, and no service's: home, or an orchestrator that the text does not name."""
+    return name in (HOME, ORCHESTRATOR) or name.startswith(f"{ORCHESTRATOR}/")

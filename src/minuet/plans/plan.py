@@ -17,7 +17,7 @@ import msgspec
 from minuet.errors import PlanInvalid
 from minuet.plans.compile import Compiled, compile_tree
 from minuet.plans.condition import FALSE, Condition, simplify
-from minuet.plans.placement import Placement
+from minuet.plans.placement import Placement, is_conductor
 from minuet.plans.reach import sections
 from minuet.plans.rule import Block, Rule, Switch, Value
 from minuet.plans.sound import Form, Unsound, verify
@@ -57,10 +57,19 @@ class Plan:
     def services(self) -> dict[str, set[str]]:
         """Give the services that the plan names, with the actions and compensations it needs of each."""
         found: dict[str, set[str]] = {}
+        given_up = {r.position for r in self.rules if r.kind == "abandon"}
         for r in self.rules:
             if r.kind in ("run", "compensate"):
                 found.setdefault(r.about["service"], set()).add(r.about["action"])
+            if r.kind == "run" and r.position in given_up:  # taken back where it runs after all
+                service, action = r.about["compensation"]
+                found.setdefault(service, set()).add(action)
         return found
+
+    def conductors(self) -> frozenset[str]:
+        """Give the names of those who are no services: home, and the orchestrators."""
+        named = {n["by"] for n in _nodes(self.body) if n["node"] == "Section" and n["by"]}
+        return frozenset(r.who for r in self.rules if is_conductor(r.who) or r.who in named)
 
     def to_json(self) -> bytes:
         """Give the plan as JSON text."""
@@ -188,6 +197,19 @@ def _drawn(node: Any) -> Any:
     if isinstance(node, dict):
         return {k: _drawn(v) for k, v in node.items()}
     return node
+
+
+def _nodes(drawn: Any) -> Iterator[dict[str, Any]]:
+    """Give the nodes of a tree as JSON."""
+    todo = [drawn]
+    while todo:
+        x = todo.pop()
+        if isinstance(x, dict):
+            if "node" in x:
+                yield x
+            todo += x.values()
+        elif isinstance(x, list):
+            todo += x
 
 
 def _places(node: Any) -> Iterator[tuple[str, tuple[str, int, int]]]:

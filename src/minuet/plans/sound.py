@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
 
 import msgspec
 
@@ -70,6 +70,7 @@ class _Run(_Performed):
     deadlines: list[str]
     irrevocable: bool
     forward_only: bool
+    private: NotRequired[list[str]]
 
 
 class _Timed(TypedDict):

@@ -116,14 +116,14 @@ def is_partial(expression: Expression) -> bool:
             return is_partial(dividend) or not _is_nonzero(divisor)
         case ("call", "int" | "float", _) | ("call", "min" | "max", _):
             return True
-    return any(is_partial(part) for part in _parts(expression))
+    return any(is_partial(part) for part in parts_of(expression))
 
 
 def variables(expression: Expression) -> set[Any]:
     """Give the variables that an expression reads."""
     if expression[0] == "var":
         return {expression[1]}
-    return set().union(*(variables(part) for part in _parts(expression)))
+    return set().union(*(variables(part) for part in parts_of(expression)))
 
 
 def substitute(expression: Expression, mapping: Mapping[Any, Expression]) -> Expression:
@@ -136,6 +136,18 @@ def substitute(expression: Expression, mapping: Mapping[Any, Expression]) -> Exp
 def from_json(form: Sequence[Any]) -> Expression:
     """Give an expression as nested tuples from its JSON form, where all of them are arrays."""
     return _rebuilt(form, from_json)
+
+
+def parts_of(e: Sequence[Any]) -> list[Any]:
+    """Give the expressions directly inside an expression."""
+    found: list[Any] = []
+
+    def keep(part: Any) -> Any:
+        found.append(part)
+        return part
+
+    _rebuilt(e, keep)
+    return found
 
 
 def show(expression: Expression) -> str:
@@ -394,18 +406,6 @@ def _is_nonzero(divisor: Expression) -> bool:
         case ("as", "duration", ("lit", _)):
             return bool(evaluate(divisor, lambda _: None))
     return False
-
-
-def _parts(e: Sequence[Any]) -> list[Any]:
-    """Give the expressions directly inside an expression."""
-    parts: list[Any] = []
-
-    def keep(part: Any) -> Any:
-        parts.append(part)
-        return part
-
-    _rebuilt(e, keep)
-    return parts
 
 
 def _rebuilt(e: Sequence[Any], change: Callable[[Any], Any]) -> Expression:

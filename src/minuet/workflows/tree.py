@@ -230,6 +230,8 @@ class WorkflowTree:
     """A whole workflow as read: its name, input, services (parameter -> service), and body.
 
     `input` is (name, shape digest of its type), or None where it takes none. `result_shape`: of what it returns.
+    `audiences` gives, by position, who may see a private result beside whoever gave it. `schemas` are the JSON Schemas
+    of what is bound, by position ("" is the input), for estimates; no part of a plan.
     """
 
     name: str
@@ -239,3 +241,5 @@ class WorkflowTree:
     services: dict[str, str]
     body: Seq
     events: dict[str, int] = field(default_factory=dict)
+    audiences: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    schemas: dict[str, dict[str, Any]] = field(default_factory=dict)

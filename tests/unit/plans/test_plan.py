@@ -146,10 +146,10 @@ def test_unreachable_parts_leave_no_rules() -> None:
     Program(plan)
 
 
-def test_a_choreographed_part_is_refused_with_its_place() -> None:
+def test_a_deployment_overrides_the_style_of_a_section() -> None:
     choreographed = workflow(section("1", step("1.1"), style="choreography"))
-    assert [f.code for f in check(choreographed)] == ["M513"]
-    assert [f.code for f in check(workflow(step("1")), Placement(root="choreography"))] == ["M513"]
+    assert check(choreographed) == []
+    assert make_plan(choreographed).sections == {"1": "choreography"}
     overridden = Placement(sections={"1": "orchestration"})
     assert check(choreographed, overridden) == []
     assert make_plan(choreographed, overridden).sections == {"1": "orchestration"}

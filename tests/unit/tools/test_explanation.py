@@ -15,13 +15,17 @@ import pytest
 import minuet
 from minuet.contracts.action import CANCELLED, PLATFORM_CODES
 from minuet.errors import MinuetError, NotFound, WorkflowRefused
-from minuet.plans.check import check
+from minuet.finding import Severity
+from minuet.plans.check import check, warnings
+from minuet.plans.placement import Placement
 from minuet.plans.plan import make_plan
+from minuet.plans.projectable import REFUSED_BY_READER
 from minuet.server.problem import CODES
 from minuet.tools.explanation import FOLDER, codes, explanation, title
 
 PACKAGE = Path(minuet.__file__).parent
 REFUSALS = [code for code in codes() if code.startswith("M")]
+PROJECTABLE = [f"M{n}" for n in range(501, 513)]
 
 PRELUDE = """
 from __future__ import annotations
@@ -29,8 +33,10 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from minuet import (Rejection, Service, action, attempt, choreography, compensation, deadline, each,
-                    orchestration, sleep, together, workflow)
+from typing import Annotated
+import msgspec
+from minuet import (Rejection, Service, action, at, attempt, choreography, compensation, deadline, each, event,
+                    orchestration, outside, sleep, together, wait_for, workflow)
 
 @dataclass(frozen=True)
 class Line:
@@ -52,6 +58,16 @@ class Hold:
     id: str
     sku: str
 
+@dataclass(frozen=True)
+class Report:
+    id: str
+    text: Annotated[str, msgspec.Meta(max_length=20_000)]
+
+@event("desk.approved", version=1)
+@dataclass(frozen=True)
+class Approved:
+    by: str
+
 class CardDeclined(Rejection): ...
 
 class Payments(Service):
@@ -65,10 +81,26 @@ class Payments(Service):
     async def review(self, order_id: str) -> None: ...
     @action
     async def check(self, order_id: str) -> bool: ...
+    @action
+    async def note(self, is_risky: bool) -> None: ...
 
 class Accounts(Service):
     @action
     async def review(self, order_id: str) -> None: ...
+    @action
+    async def keep(self, report: Report) -> None: ...
+    @action
+    async def fetch(self, report_id: str) -> None: ...
+
+class Risk(Service):
+    @action(pure=True, private=())
+    async def score(self, order_id: str) -> int: ...
+    @action(pure=True)
+    async def archive(self, order_id: str) -> None: ...
+    @action(pure=True)
+    async def assess(self, order_id: str) -> str: ...
+    @action(pure=True)
+    async def report(self, order_id: str) -> Report: ...
 
 class Inventory(Service):
     @action
@@ -105,7 +137,8 @@ def test_an_explanation_has_a_title_an_example_and_a_way_out(code: str) -> None:
     text = explanation(code)
     assert text.startswith(f"# {code}: {title(code)}\n")
     heads = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert heads == (["Refused", "Write instead"] if code in REFUSALS else ["For example", "What to do"])
+    left = ["Left alone"] if code in PROJECTABLE else []
+    assert heads == (["Refused", "Write instead", *left] if code in REFUSALS else ["For example", "What to do"])
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
@@ -145,11 +178,31 @@ def test_what_is_said_to_be_refused_is_refused_with_this_code(code: str, tmp_pat
         return
     try:
         tree = load(tmp_path, name, wrong).place_order.tree
-        found = check(tree)
+        found = [*check(tree), *warnings(tree)]
         make_plan(tree)
     except WorkflowRefused as refused:
         found = refused.findings
-    assert code in {finding.code for finding in found}, found
+        assert code not in PROJECTABLE or code in REFUSED_BY_READER
+    wanted = REFUSED_BY_READER.get(code, code)
+    assert wanted in {finding.code for finding in found}, found
+    assert wanted == code or f"`{wanted}`" in explanation(code), "the explanation says who refuses it"
+
+
+@pytest.mark.parametrize("code", sorted(set(PROJECTABLE) - set(REFUSED_BY_READER)))
+def test_the_setting_that_is_offered_makes_the_finding_go(code: str, tmp_path: Path) -> None:
+    tree = load(tmp_path, f"orchestrated_{code.lower()}", examples(code)[0]).place_order.tree
+    (found,) = [*check(tree), *warnings(tree)]
+    assert (found.code, found.severity) == (code, Severity.WARNING if code == "M511" else Severity.ERROR)
+    assert 'styles={"place_order/1": "orchestration"}' in found.remedy
+    orchestrated = Placement(sections={"1": "orchestration"})
+    assert [*check(tree, orchestrated), *warnings(tree, orchestrated)] == []
+
+
+@pytest.mark.parametrize("code", PROJECTABLE)
+def test_what_is_said_to_be_left_alone_is_left_alone(code: str, tmp_path: Path) -> None:
+    tree = load(tmp_path, f"left_{code.lower()}", examples(code)[2]).place_order.tree
+    assert [*check(tree), *warnings(tree)] == []
+    assert "choreography" in make_plan(tree).sections.values()
 
 
 @pytest.mark.parametrize("code", REFUSALS)
@@ -157,4 +210,5 @@ def test_what_is_said_to_be_written_instead_is_read(code: str, tmp_path: Path) -
     module = load(tmp_path, f"instead_{code.lower()}", examples(code)[1])
     assert not module.place_order.notes
     assert not check(module.place_order.tree)
+    assert not warnings(module.place_order.tree)
     make_plan(module.place_order.tree)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
-from minuet.contracts.action import CANCELLED, ActionSpec, Rejection, TooMany
+from minuet.contracts.action import CANCELLED, Rejection, TooMany
 from minuet.contracts.codec import codec_for
 from minuet.contracts.message import event_spec
 from minuet.contracts.service import service_spec
+from minuet.contracts.signature import bound_arguments
 from minuet.contracts.step import CallSite, Promise, Step
 from minuet.errors import MisplacedCall, NotFound
 from minuet.workflows import tree
@@ -70,7 +70,7 @@ class Performer:
         node, round_ = self._where.find(tree.Step, step.site, lambda n: n.action == spec.name)
         self._check_deadlines(node.position, round_)
         where = f"{node.service}.{spec.name}"
-        arguments = codec_for(spec.input).encode(spec.input(**_bound_arguments(where, spec, step)))
+        arguments = codec_for(spec.input).encode(spec.input(**bound_arguments(where, spec, step)))
         answer = self._script.outcome(node.position, where)
         try:
             if answer is ...:
@@ -204,15 +204,3 @@ class Performer:
         decision = bool(condition)
         self.trace.record(node.position, round_, "chosen:then" if decision else "chosen:else", decision)
         return decision
-
-
-def _bound_arguments(where: str, spec: ActionSpec, step: Step[Any]) -> dict[str, Any]:
-    """Give a step's arguments by the names of the action's parameters; those left out have their defaults."""
-    assert spec.function is not None
-    given = inspect.signature(spec.function).bind(None, *step.arguments, **step.keywords).arguments
-    foreign = [name for name in given if name in spec.injected]
-    if foreign:
-        raise MisplacedCall(
-            f"{where} is given {', '.join(foreign)}, which the platform fills in", remedy="Leave it out of the step"
-        )
-    return {p.name: given[p.name] for p in spec.parameters if p.name in given}

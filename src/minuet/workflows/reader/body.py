@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from minuet.contracts.action import Rejection, ServiceSpec
 from minuet.workflows.reader.pure.typed import POISON, Typed
@@ -21,7 +22,7 @@ class Body:
 
     `services` are the keyword-only parameters; `lambdas` are the names that lambdas and comprehensions bind, which
     hide others. `events` are the types of the events that it waits for, by name, `rejections` those that it raises, by
-    code; `taken` are the names that variables of lambdas have.
+    code; `taken` are the names that variables of lambdas have. `audiences` and `schemas` are those of the tree.
     """
 
     source: Source
@@ -31,6 +32,8 @@ class Body:
     lambdas: dict[str, Typed] = field(default_factory=dict)
     events: dict[str, type] = field(default_factory=dict)
     rejections: dict[str, type[Rejection]] = field(default_factory=dict)
+    audiences: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
     hidden_count: int = 0
     taken: set[str] = field(default_factory=set)
 

@@ -14,7 +14,7 @@ from minuet.workflows.reader.body import Body
 from minuet.workflows.reader.flow import Flow
 from minuet.workflows.reader.position import Numbers
 from minuet.workflows.reader.pure.valuetype import UNKNOWN, ValueType, type_of
-from minuet.workflows.reader.signature import Signature, read_signature, service_specs, shape_of
+from minuet.workflows.reader.signature import Signature, read_signature, schemas_of, service_specs, shape_of
 from minuet.workflows.reader.source import MISSING, Source, file_label, source_of
 from minuet.workflows.reader.statement import read_statement
 from minuet.workflows.refusal import EXPLANATIONS, Refusals
@@ -58,6 +58,8 @@ def read_workflow(function: FunctionType, name: str | None = None) -> Reading:
         result_shape=shape_of(signature.result),
         services={parameter: spec.name for parameter, spec in body.services.items()},
         body=seq,
+        audiences=body.audiences,
+        schemas=body.schemas | schemas_of(signature),
         events={name: spec.version for name, cls in body.events.items() if (spec := event_spec(cls)) is not None},
     )
     return Reading(
@@ -93,6 +95,8 @@ def _inline(caller: Body, workflow: Any, services: dict[str, ServiceSpec], prefi
         refusals=caller.refusals,
         events=caller.events,
         rejections=caller.rejections,
+        audiences=caller.audiences,
+        schemas=caller.schemas,
     )
     return _statements(body, signature, prefix), type_of(signature.result)
 

@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass, field
 from typing import Any
 
-from minuet.contracts.schema import shape_digest
+from minuet.contracts.schema import schema_of, shape_digest
 from minuet.contracts.service import Service, service_spec
 from minuet.errors import DeclarationError
 from minuet.workflows.reader.pure.valuetype import Opaque, type_of
@@ -79,6 +79,12 @@ def shape_of(annotation: Any) -> str:
         return "" if annotation is MISSING else str(shape_digest(annotation))
     except DeclarationError:
         return ""
+
+
+def schemas_of(signature: Signature) -> dict[str, dict[str, Any]]:
+    """Give the schema of the input of a workflow that is started from outside, under the position ""."""
+    annotation = next(iter(signature.inputs.values()), MISSING)
+    return {"": schema_of(annotation)} if shape_of(annotation) else {}
 
 
 def _result(source: Source, refusals: Refusals, signature: Signature) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from minuet.contracts.action import ActionSpec, RetryPolicy, ServiceSpec
 from minuet.contracts.duration import milliseconds, retry_policy
-from minuet.contracts.schema import shape_digest
+from minuet.contracts.schema import schema_of, shape_digest
 from minuet.errors import DeclarationError
 from minuet.workflows.expression import Expression, is_partial
 from minuet.workflows.reader.argument import bound_arguments, constant_value, text_of
@@ -89,6 +89,9 @@ class _StepReader:
             input_shape=shape_digest(action.input),
             result_shape=shape_digest(action.result),
         )
+        self.body.schemas[position] = schema_of(action.result)
+        if action.private is not None:
+            self.body.audiences[position] = action.private
         return step, type_of(action.result)
 
     def _arguments(self, call: ast.Call, action: ActionSpec) -> tuple[tuple[str, Expression], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 from minuet.contracts.message import event_spec
+from minuet.contracts.schema import schema_of
 from minuet.workflows.expression import Expression
 from minuet.workflows.reader.argument import bound_arguments, read_duration, read_owner
 from minuet.workflows.reader.body import Body, nothing
@@ -70,6 +71,7 @@ def read_wait(body: Body, node: ast.Call, position: str, out: str) -> tuple[Node
         by=read_owner(body, given.get("by")),
         timeout=None if timeout is None else read_duration(body, timeout),
     )
+    body.schemas[position] = schema_of(cls)
     return wait, type_of(cls) if timeout is None else OptionalType(type_of(cls))
 
 
