@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from minuet.engine.knowledge import MISSING, Knowledge, Round
+from minuet.ids import parse_round, round_text
 from minuet.plans.condition import Scope
 from minuet.workflows.expression import ExpressionFailed, to_json_bytes
 
@@ -30,6 +33,8 @@ def carried(k: Knowledge, live: Iterable[int], scope: Scope, round_: Round) -> C
             continue
         seen.add(v)
         value = values[v]
+        if value.kind == "index" or (value.kind == "expression" and not value.below):
+            continue  # the plan says it
         depth = len(value.scope)
         at = round_[:depth]
         got: Any = MISSING
@@ -42,6 +47,19 @@ def carried(k: Knowledge, live: Iterable[int], scope: Scope, round_: Round) -> C
                 continue
         todo += value.below  # of a loop's variable also what the next round begins with
     return found
+
+
+def write_carried(carry: Carried) -> str:
+    """Give carried values as JSON text: `[[value index, round, value], …]`."""
+    return msgspec.json.encode([(v, round_text(at), msgspec.Raw(raw)) for (v, at), raw in carry.items()]).decode()
+
+
+def read_carried(text: str | bytes) -> Carried:
+    """Read what `write_carried` gave. Raises msgspec.DecodeError, ValueError."""
+    return {(v, parse_round(at)): bytes(raw) for v, at, raw in _decode(text)}
+
+
+_decode = msgspec.json.Decoder(list[tuple[int, str, msgspec.Raw]]).decode
 
 
 def _is_json(value: Any) -> bool:

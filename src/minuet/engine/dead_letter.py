@@ -12,9 +12,13 @@ class Reason(StrEnum):
 
     EXHAUSTED = "exhausted"  # every attempt failed
     REFUSED = "refused"  # the reaction failed in a way that no repetition mends
+    SECOND_CAUSE = "second-cause"  # an action has taken effect for this business key already, by another path
     UNREADABLE = "unreadable"  # its data is not what its type declares
     NEWER_VERSION = "newer-version"  # of a version that this release does not know
     HOP_LIMIT = "hop-limit"  # reactions have caused one another for too long: most likely a circle
+    UNKNOWN_TYPE = "unknown-type"  # of a type that its subscription does not hear, in this release
+    GAP = "gap"  # what came before it of its key does not come
+    LATE = "late"  # something newer of its key was applied before it came
     TOO_OLD = "too-old-to-deduplicate"  # nobody can say any more whether it was applied before
 
 

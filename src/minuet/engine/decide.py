@@ -7,11 +7,13 @@ has already moved on when a function returns: if the commit fails, it is dropped
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from minuet.engine import damage, retry
 from minuet.engine.answer import Answer, Done, Failed, Rejected
-from minuet.engine.carry import Carried
+from minuet.engine.carry import Carried, read_carried, write_carried
 from minuet.engine.decided import (
     Decided,
     append,
@@ -27,13 +29,24 @@ from minuet.engine.decided import (
     settle,
     tombstone,
 )
-from minuet.engine.evaluate import act, compensate
+from minuet.engine.effect import record_effects
+from minuet.engine.evaluate import act, command, compensate
 from minuet.engine.knowledge import COMPENSATION, FORWARD, Action, Knowledge, Round
 from minuet.engine.port import StoredRun
 from minuet.engine.program import CANCEL, REQUESTED, START_POSITION, Program
-from minuet.engine.row import ENDED, AttemptRow, InboxRow, InboxTaken, RunRow, RunState, Slot, slot_of
+from minuet.engine.row import (
+    ENDED,
+    AttemptRow,
+    CarryRow,
+    InboxRow,
+    InboxTaken,
+    RunRow,
+    RunState,
+    Slot,
+    slot_of,
+)
 from minuet.engine.verdict import reject_idle
-from minuet.errors import InvalidPayload
+from minuet.errors import Contradiction, InvalidPayload
 from minuet.ids import parse_round, round_text
 from minuet.plans.rule import Switch
 
@@ -44,8 +57,9 @@ __all__ = [
     "begin",
     "cancel",
     "event_came",
-    "given_up",
     "heard",
+    "meet",
+    "over",
     "pause",
     "recall",
     "resolve",
@@ -53,6 +67,7 @@ __all__ = [
     "retry_due",
     "retry_now",
     "skip",
+    "soil",
     "terminate",
     "timer_due",
 ]
@@ -68,26 +83,29 @@ def begin(program: Program, run: int, key: str | None, input_: bytes | None, now
     k.begin()
     act(k, d, now_ms)
     settle(k, d)
-    plan = program.plan
-    d.decision.runs = [
-        RunRow(
-            run,
-            plan.workflow,
-            plan.digest,
-            key,
-            input_.decode() if input_ is not None else None,
-            k.state,
-            k.load,
-            0,
-            k.dirty,
-            k.reason,
-            k.result,
-            now_ms,
-            k.ended_at_ms,
-        )
-    ]
+    d.decision.runs = [_row(k, now_ms)]
     d.decision.changes = ()
     return d
+
+
+def _row(k: Knowledge, now_ms: int) -> RunRow:
+    plan = k.program.plan
+    return RunRow(
+        k.run,
+        plan.workflow,
+        plan.digest,
+        k.key,
+        k.input.decode() if k.input is not None else None,
+        k.state,
+        k.load,
+        0,
+        k.dirty,
+        k.reason,
+        k.result,
+        now_ms,
+        k.ended_at_ms,
+        k.home,
+    )
 
 
 def recall(program: Program, stored: StoredRun, now_ms: int, *, crashed: bool = False) -> Decided:
@@ -104,11 +122,17 @@ def recall(program: Program, stored: StoredRun, now_ms: int, *, crashed: bool = 
     k = Knowledge(program, row.run, row.key, row.input.encode() if row.input is not None else None, row.started_at_ms)
     k.state, k.load, k.paused, k.dirty = row.state, row.load, row.paused, row.dirty
     k.reason, k.result, k.ended_at_ms = row.reason, row.result, row.ended_at_ms
-    k.begin()
+    k.home = row.home
+    for c in stored.carried:
+        k.take(read_carried(c.carried))
+    if row.home is None:
+        k.begin()
     since = [row.started_at_ms] * len(k.agenda)
     for f in stored.facts:
         k.seq, k.moved_at_ms = f.seq, f.at_ms
         k.cancelled = k.cancelled or f.position == CANCEL
+        if f.position == START_POSITION:
+            k.input = f.value.encode() if f.value is not None else None
         k.learn(f.position, parse_round(f.round), f.label, f.value.encode() if f.value is not None else None)
         since += [f.at_ms] * (len(k.agenda) - len(since))
     for t in stored.timers:
@@ -122,7 +146,12 @@ def recall(program: Program, stored: StoredRun, now_ms: int, *, crashed: bool = 
         k.agenda.clear()
         k.halted.clear()
         return d
+    given_up_before = _given_up_elsewhere(k)
+    k.abandoned.update(given_up_before)
+    k.tombstones.update(place for place in given_up_before if place not in k.outcomes)
     act(k, d, now_ms, since)
+    for position, round_ in given_up_before:
+        _take_back(k, d, position, round_, now_ms)
     d.actions = []
     for action in list(k.pending.values()):
         if (a := attempts.get(_place(action))) is not None:
@@ -164,6 +193,8 @@ def answered(k: Knowledge, action: Action, ticket: int, answer: Answer, now_ms: 
             record(k, d, position, round_, label, None if label == "compensated" else value, now_ms)
             if label == "ok" and (position, round_) in k.abandoned:
                 compensate(k, d, k.program.compensations[position], round_, now_ms)
+            if answer.effects:
+                record_effects(d.decision, answer.effects)
         case Rejected(code, message, details) if action.direction == FORWARD and code in action.rule.about["codes"]:
             finish(k, d, action)
             value = msgspec.json.encode({"message": message, "details": details})
@@ -179,35 +210,121 @@ def answered(k: Knowledge, action: Action, ticket: int, answer: Answer, now_ms: 
     return d
 
 
+def meet(program: Program, run: int, key: str, home: str, now_ms: int) -> Knowledge:
+    """Hear of a run for the first time, by a message about it; the next input records it with what that said."""
+    k = Knowledge(program, run, key, None, now_ms)
+    k.home, k.load, k.is_new = home, 0, True
+    return k
+
+
 def heard(
     k: Knowledge, position: str, round_: Round, label: str, value: bytes | None, carry: Carried, now_ms: int
 ) -> Decided | None:
-    """Take a fact that another participant has recorded, with what it carries. None if it is no news."""
+    """Take a fact that another participant has recorded, with what it carries. None if it is no news.
+
+    A command is heard likewise, as the fact `asked` (or `asked-back`) that carries the arguments.
+
+    Raises:
+        Contradiction: the position has another outcome here.
+    """
     slot = slot_of(label)
-    if (position, round_) in k.outcomes if slot == Slot.OUTCOME else (position, round_, slot) in k.marks:
+    if slot == Slot.OUTCOME and (known := k.outcomes.get((position, round_))) is not None:
+        if known[0] != label:
+            raise Contradiction(
+                f"{position} {round_text(round_)} is {known[0]} here, and {label} was heard",
+                remedy="See both with minuet show --causes; one of the participants has lost what it had recorded",
+            )
         return None
-    d = Decided(k)
+    if slot != Slot.OUTCOME and (position, round_, slot) in k.marks:
+        return None
+    d = _met(k, now_ms)
     k.take(carry)
     if position == START_POSITION:
         k.input = value
+    k.cancelled = k.cancelled or position == CANCEL
     record(k, d, position, round_, label, value, now_ms)
+    d.told = 1
+    if carry:
+        d.decision.ensure_messages().carried = [CarryRow(k.run, k.seq, write_carried(carry))]
+    _no_longer_away(k, d, position, round_, COMPENSATION if slot == Slot.COMPENSATED else FORWARD)
+    if k.cancelled or (label == "fired" and position in k.program.deadline_depth):
+        reject_idle(k, d, now_ms)
+    if k.state == RunState.TERMINATED:
+        k.agenda.clear()  # it is known, and nothing follows
+        return d
+    if label == "rejected:timeout" and position.endswith("!"):
+        _give_up(k, d, position.removesuffix("!"), round_, now_ms)
     act(k, d, now_ms)
     settle(k, d)
     return d
 
 
-def given_up(k: Knowledge, position: str, round_: Round, now_ms: int) -> Decided:
-    """Take that a step's owner has given it up: it does not run any more, or it is taken back once it has."""
+def _met(k: Knowledge, now_ms: int) -> Decided:
+    """Begin a decision; the first about a run that was only heard of records it."""
     d = Decided(k)
+    if k.is_new:
+        k.is_new = False
+        d.decision.runs = [_row(k, now_ms)]
+    return d
+
+
+def _no_longer_away(k: Knowledge, d: Decided, position: str, round_: Round, direction: str) -> None:
+    """What somebody else was to do, or to wait for, is done."""
+    action = k.pending.get((position, round_, direction))
+    if action is not None and action.state == "away":
+        finish(k, d, action)
+    if k.program.only_watches:
+        for purpose in ("sleep", "wait"):
+            if (position, round_, purpose) in k.timers or (purpose == "wait" and (position, round_) in k.waits):
+                disarm(k, d, position, round_, purpose)
+
+
+def _give_up(k: Knowledge, d: Decided, position: str, round_: Round, now_ms: int) -> None:
+    """The owner of a step has given it up: it does not run any more, or it is taken back once it has."""
     action = k.pending.get((position, round_, FORWARD))
+    if not k.program.performs(k.program.runs[position]):
+        if action is not None:
+            finish(k, d, action)
+        return
     k.abandoned.add((position, round_))
     if action is not None and action.state != "running":
         tombstone(k, d, action, now_ms)
     elif action is None and (position, round_) not in k.outcomes:
         k.tombstones.add((position, round_))
-    elif action is None and k.outcomes[position, round_][0] == "ok":
+    elif action is None:
+        _take_back(k, d, position, round_, now_ms)
+
+
+def _given_up_elsewhere(k: Knowledge) -> list[tuple[str, Round]]:
+    """Give the steps that are performed here, and that their owner has given up somewhere else."""
+    if k.program.who is None or k.program.only_watches:
+        return []
+    given_up = [
+        (position[:-1], round_)
+        for (position, round_), (label, _) in k.outcomes.items()
+        if label == "rejected:timeout" and position.endswith("!")
+    ]
+    return [
+        (position, round_)
+        for position, round_ in given_up
+        if k.program.performs(k.program.runs[position]) and k.program.armed_by[position] not in k.program.who
+    ]
+
+
+def _take_back(k: Knowledge, d: Decided, position: str, round_: Round, now_ms: int) -> None:
+    if k.outcomes.get((position, round_), ("",))[0] == "ok":
         compensate(k, d, k.program.compensations[position], round_, now_ms)
-    act(k, d, now_ms)
+
+
+def over(k: Knowledge, state: str, now_ms: int) -> Decided | None:
+    """Take from whoever observes the end that a run is over. None if that is no news."""
+    if k.state in ENDED:
+        return None
+    d = Decided(k)
+    end(k, d, RunState(state), None, now_ms)
+    if state == RunState.TERMINATED:
+        for action in list(k.pending.values()):
+            interrupt(k, d, action)
     settle(k, d)
     return d
 
@@ -234,7 +351,9 @@ def timer_due(k: Knowledge, position: str, round_: Round, purpose: str, now_ms: 
                 record(k, d, position, round_, "rejected:timeout", None, now_ms)
         case "abandon":
             action = k.pending.get((position, round_, FORWARD))
-            if action is not None and action.state != "running":
+            if action is not None and action.state == "away":
+                finish(k, d, action)
+            elif action is not None and action.state != "running":
                 tombstone(k, d, action, now_ms)
             record(k, d, position + "!", round_, "rejected:timeout", None, now_ms)
     act(k, d, now_ms)
@@ -294,9 +413,9 @@ def cancel(k: Knowledge, now_ms: int) -> tuple[str, Decided]:
     return ("pivot-in-flight" if in_flight else "asked"), d
 
 
-def pause(k: Knowledge, now_ms: int) -> Decided:  # noqa: ARG001 - an input like the others
+def pause(k: Knowledge, now_ms: int) -> Decided:
     """Pause: what runs goes on to its end, nothing new begins; facts are still learnt, compensations go on."""
-    d = Decided(k)
+    d = _met(k, now_ms)
     if k.state not in ENDED and not k.paused:
         k.paused = 1
         change(k, d)
@@ -305,13 +424,15 @@ def pause(k: Knowledge, now_ms: int) -> Decided:  # noqa: ARG001 - an input like
 
 def resume(k: Knowledge, now_ms: int) -> Decided:
     """Resume a paused run; what was held back begins now. Due timers are for the caller to look at again."""
-    d = Decided(k)
+    d = _met(k, now_ms)
     if k.paused:
         k.paused = 0
         change(k, d)
         for action in k.pending.values():
             if action.state == "held" and action.stored:
                 retry.again(d, action, now_ms)
+            elif action.state == "held" and not k.program.performs(action.rule):
+                command(d, action, is_new=True)
             elif action.state == "held":
                 action.state = "running"
                 d.actions.append(action)
@@ -321,7 +442,7 @@ def resume(k: Knowledge, now_ms: int) -> Decided:
 
 def terminate(k: Knowledge, now_ms: int) -> Decided:
     """End a run at once; nothing is compensated, and it is listed as dirty."""
-    d = Decided(k)
+    d = _met(k, now_ms)
     if k.state in ENDED:
         return d
     k.dirty = 1
@@ -329,6 +450,15 @@ def terminate(k: Knowledge, now_ms: int) -> Decided:
     for action in list(k.pending.values()):
         interrupt(k, d, action)
     settle(k, d)
+    return d
+
+
+def soil(k: Knowledge) -> Decided:
+    """List a run as dirty: somebody else leaves something of it as it is."""
+    d = Decided(k)
+    if not k.dirty:
+        k.dirty = 1
+        change(k, d)
     return d
 
 
@@ -351,11 +481,18 @@ def retry_now(k: Knowledge, position: str | None, now_ms: int) -> Decided:
     return d
 
 
-def resolve(k: Knowledge, position: str, answer: Answer | None, now_ms: int) -> Decided | None:
+def resolve(
+    k: Knowledge,
+    position: str,
+    answer: Answer | None,
+    now_ms: int,
+    effects: Callable[[Action, Answer], Answer] = lambda _, answer: answer,
+) -> Decided | None:
     """Record by hand what was done outside: a result, a rejection, or that it is compensated (None).
 
     A position at which an expression failed takes a result too: true or false for a choice, an event's data for a
-    wait, the list of results for an `each`, the run's result for `$result`; anything for a timer.
+    wait, the list of results for an `each`, the run's result for `$result`; anything for a timer. `effects` adds what
+    the ledger is told of it.
 
     None if nothing is pending at this position that is not running right now.
 
@@ -373,7 +510,7 @@ def resolve(k: Knowledge, position: str, answer: Answer | None, now_ms: int) -> 
                 f"{position} does not reject with {answer.code!r}", remedy=f"It declares: {', '.join(codes) or 'none'}"
             )
         action.state = "running"
-        return answered(k, action, action.ticket, answer or Done(None), now_ms)
+        return answered(k, action, action.ticket, effects(action, answer or Done(None)), now_ms)
     for (at, round_), (_, what) in k.halted.items():
         if at == position and isinstance(answer, Done):
             kind = "switch" if isinstance(what, Switch) else what.kind

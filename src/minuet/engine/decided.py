@@ -26,16 +26,30 @@ from minuet.plans.rule import Rule
 class Decided:
     """What a decision asks for, once it is durable.
 
-    `actions` are to be run; `interrupted` are attempts whose answer nobody waits for any more; `retries` wait for
+    `actions` are to be run, `commands` by somebody else; `told` counts the facts at the beginning that were heard, and
+    are nothing to tell; `interrupted` are attempts whose answer nobody waits for any more; `retries` wait for
     their time; `timers` and `waits` were set; `ended` says that the run has just ended.
     """
 
-    __slots__ = ("actions", "decision", "ended", "interrupted", "knowledge", "retries", "timers", "waits")
+    __slots__ = (
+        "actions",
+        "commands",
+        "decision",
+        "ended",
+        "interrupted",
+        "knowledge",
+        "retries",
+        "timers",
+        "told",
+        "waits",
+    )
 
     def __init__(self, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
         self.decision = Decision(knowledge.run, self)
         self.actions: list[Action] = []
+        self.commands: list[Action] | tuple[()] = ()
+        self.told = 0
         self.interrupted: list[Action] | tuple[()] = ()
         self.retries: list[Action] | tuple[()] = ()
         self.timers: list[TimerRow] | tuple[()] = ()
@@ -58,6 +72,7 @@ class Decided:
             or d.timers_done
             or d.waits_done
             or d.audit
+            or d.messages
         )
 
 
@@ -157,6 +172,8 @@ def set_timer(k: Knowledge, d: Decided, position: str, round_: Round, purpose: s
     if (position, round_, purpose) in k.timers:
         return
     k.timers[position, round_, purpose] = due_at_ms
+    if k.program.only_watches:
+        return
     row = TimerRow(k.run, position, round_text(round_), purpose, due_at_ms)
     append(d.decision, "timers", row)
     append(d, "timers", row)
@@ -165,6 +182,8 @@ def set_timer(k: Knowledge, d: Decided, position: str, round_: Round, purpose: s
 def clear_timer(k: Knowledge, d: Decided, position: str, round_: Round, purpose: str) -> None:
     """Take a timer away."""
     del k.timers[position, round_, purpose]
+    if k.program.only_watches:
+        return
     append(d.decision, "timers_done", TimerKey(k.run, position, round_text(round_), purpose))
 
 
@@ -172,7 +191,8 @@ def disarm(k: Knowledge, d: Decided, position: str, round_: Round, purpose: str)
     """Take away a wait (`wait`) or a sleep (`sleep`), with its timer."""
     if purpose == "wait":
         event, key, _ = k.waits.pop((position, round_))
-        append(d.decision, "waits_done", WaitKey(event, key, k.run, position, round_text(round_)))
+        if not k.program.only_watches:
+            append(d.decision, "waits_done", WaitKey(event, key, k.run, position, round_text(round_)))
     if (position, round_, purpose) in k.timers:
         clear_timer(k, d, position, round_, purpose)
 

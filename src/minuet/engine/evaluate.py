@@ -34,10 +34,12 @@ def act(k: Knowledge, d: Decided, now_ms: int, since: Sequence[int] = ()) -> Non
         rule = rules[r]
         at_ms = since[i] if i < len(since) else now_ms
         kind = rule.kind
-        if kind == "run":
+        if k.program.only_watches and kind not in _WATCHED:
+            pass
+        elif kind == "run":
             _run(k, d, rule, round_, at_ms, is_new=i >= len(since))
         elif kind == "compensate":
-            compensate(k, d, rule, round_, at_ms)
+            compensate(k, d, rule, round_, at_ms, is_new=i >= len(since))
         else:
             _OTHERS[kind](k, d, rule, round_, at_ms)
         i += 1
@@ -49,27 +51,58 @@ def _run(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int, *, is
     position = rule.position
     if (position, round_) in k.outcomes or (k.tombstones and (position, round_) in k.tombstones):
         return
-    if is_new and (code := called_off(k, rule, round_)):
+    is_here = k.program.performs(rule)
+    if not is_here and (position + "!", round_) in k.outcomes:
+        return  # given up: nobody here waits for it
+    if is_new and not k.program.only_watches and (code := called_off(k, rule, round_)):
         record(k, d, position, round_, f"rejected:{code}", None, now_ms)
         return
     action = Action(k, rule, round_, FORWARD, now_ms)
+    if not is_here and not _can_be_commanded(k, d, action, now_ms):
+        return
     k.pending[position, round_, FORWARD] = action
     if k.seq >= bound.FACTS_PER_RUN:
         park(k, d, action, f"the run has {k.seq} facts, and no more than {bound.FACTS_PER_RUN} fit", now_ms)
     elif k.paused:
         action.state = "held"
-    else:
+    elif is_here:
         d.actions.append(action)
+    else:
+        command(d, action, is_new=is_new)
 
 
-def compensate(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -> None:
+def command(d: Decided, action: Action, *, is_new: bool) -> None:
+    """Have somebody else perform an action; where it was commanded before, its answer is to come."""
+    action.state = "away"
+    if is_new:
+        append(d, "commands", action)
+
+
+def _can_be_commanded(k: Knowledge, d: Decided, action: Action, now_ms: int) -> bool:
+    """See that the arguments can be told; what has no value is rejected here, as where it runs."""
+    rule, round_ = action.rule, action.round
+    if k.program.only_watches:
+        return True
+    try:
+        for _, v in rule.arguments:
+            k.raw(v, round_)
+    except ExpressionFailed as e:
+        _no_value(k, d, rule, round_, str(e), now_ms, may_reject="invalid-value" in rule.about["codes"])
+        return False
+    return True
+
+
+def compensate(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int, *, is_new: bool = True) -> None:
     """Have a step taken back. A paused run goes on with that: half done is no place to rest."""
     position = rule.position
     if (position, round_, Slot.COMPENSATED) in k.marks or (position, round_, COMPENSATION) in k.pending:
         return
     action = Action(k, rule, round_, COMPENSATION, now_ms)
     k.pending[position, round_, COMPENSATION] = action
-    d.actions.append(action)
+    if k.program.performs(rule):
+        d.actions.append(action)
+    else:
+        command(d, action, is_new=is_new)
     if k.state == RunState.RUNNING:
         k.state = RunState.COMPENSATING
         change(k, d)
@@ -86,7 +119,7 @@ def _verdict(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -
     label, value = k.outcomes[step, round_]
     if (verdict := k.outcomes.get((rule.position, round_))) is None:
         record(k, d, rule.position, round_, label, value, now_ms)
-    elif verdict[0] == "rejected:timeout" and label == "ok" and k.program.who is None:
+    elif verdict[0] == "rejected:timeout" and label == "ok" and k.program.performs(k.program.runs[step]):
         compensate(k, d, k.program.compensations[step], round_, now_ms)  # it ran after all
 
 
@@ -106,7 +139,7 @@ def _wait(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -> N
     position = rule.position
     if (position, round_) in k.outcomes or (position, round_) in k.waits:
         return
-    if code := called_off(k, rule, round_):
+    if not k.program.only_watches and (code := called_off(k, rule, round_)):
         record(k, d, position, round_, f"rejected:{code}", None, now_ms)
         return
     try:
@@ -117,6 +150,8 @@ def _wait(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -> N
         _no_value(k, d, rule, round_, str(e), now_ms, may_reject="invalid-value" in rule.about["codes"])
         return
     k.waits[position, round_] = (rule.about["event"], key, now_ms)
+    if k.program.only_watches:
+        return
     row = WaitRow(rule.about["event"], key, k.run, position, round_text(round_), now_ms)
     append(d.decision, "waits", row)
     append(d, "waits", row)
@@ -128,7 +163,7 @@ def _sleep(k: Knowledge, d: Decided, rule: Rule, round_: Round, now_ms: int) -> 
     position = rule.position
     if (position, round_) in k.outcomes or (position, round_, "sleep") in k.timers:
         return
-    if code := called_off(k, rule, round_):
+    if not k.program.only_watches and (code := called_off(k, rule, round_)):
         record(k, d, position, round_, f"rejected:{code}", None, now_ms)
         return
     try:
@@ -218,6 +253,8 @@ def _end(k: Knowledge, d: Decided, rule: Rule, _round: Round, now_ms: int) -> No
     end(k, d, RunState.COMPENSATED, msgspec.json.encode(told).decode(), now_ms)
 
 
+_WATCHED = frozenset({"run", "compensate", "wait", "sleep", "reject", "end"})
+
 _OTHERS: dict[str, Callable[[Knowledge, Decided, Rule, Round, int], None]] = {
     "timeout": _timeout,
     "abandon": _timeout,
@@ -236,6 +273,8 @@ _OTHERS: dict[str, Callable[[Knowledge, Decided, Rule, Round, int], None]] = {
 
 def _no_value(k: Knowledge, d: Decided, rule: Rule, round_: Round, why: str, now_ms: int, *, may_reject: bool) -> None:
     """An expression has no answer here: a rejection where that can still be taken back, else a person is needed."""
+    if k.program.only_watches:
+        return  # whoever decides says so
     if may_reject:
         value = msgspec.json.encode({"message": why, "details": None})
         record(k, d, rule.position, round_, "rejected:invalid-value", value, now_ms)

@@ -8,7 +8,7 @@ reaction's own writes are committed with them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -16,9 +16,11 @@ import msgspec
 from minuet.contracts.action import RetryPolicy
 from minuet.engine import bound
 from minuet.engine.answer import Answer, Done, Failed, Rejected
-from minuet.engine.dead_letter import Reason, fingerprint
+from minuet.engine.dead_letter import Reason, fingerprint, letter_id
+from minuet.engine.effect import record_effects
+from minuet.engine.order import GapPolicy
 from minuet.engine.retry import delay_ms
-from minuet.engine.row import Decision, DeliveryKey, DeliveryRow, EventRow
+from minuet.engine.row import AuditRow, Decision, DeliveryKey, DeliveryRow, EventRow, SeenRow
 
 NEVER_MS = (1 << 63) - 1
 """When something is due that waits for a person, or for another of its key."""
@@ -26,7 +28,11 @@ NEVER_MS = (1 << 63) - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a subscription declares, as far as it decides what follows."""
+    """What a subscription declares, as far as it decides what follows.
+
+    `also`: the type of the notices that it hears beside its events. `began`: it hears what lies beyond this entry.
+    `instance`: which process it is the subscription of, where each has its own.
+    """
 
     subscription: int
     name: str
@@ -37,17 +43,25 @@ class Policy:
     blocks: bool = False  # whether a dead letter holds up its key
     accepts_newer: bool = False
     dedup_window_ms: int = 604_800_000
+    gaps: GapPolicy = field(default_factory=GapPolicy)
+    also: str | None = None
+    began: int = 0
+    instance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event at one subscription. `row` is what is recorded of it; None before anything went wrong."""
+    """One event at one subscription. `row` is what is recorded of it; None before anything went wrong.
+
+    `is_streamed`: it was given out in the order of its stream, so others of it may wait behind it.
+    """
 
     event: EventRow
     entry: int
     key: str = ""  # the value of the order key, where one is declared
     row: DeliveryRow | None = None
     is_suspect: bool = False  # the last process may have died of it
+    is_streamed: bool = False
 
     @property
     def attempts(self) -> int:
@@ -79,9 +93,11 @@ def objection(policy: Policy, delivery: Delivery) -> tuple[Reason, str] | None:
     version.
     """
     event, row = delivery.event, delivery.row
+    if event.event not in (policy.event, policy.also):
+        return Reason.UNKNOWN_TYPE, f"it is a {event.event}, and {policy.name} hears {policy.event}"
     if event.version > policy.version and not policy.accepts_newer and (row is None or row.body is None):
         return Reason.NEWER_VERSION, f"it has version {event.version}, and {policy.version} is the newest known here"
-    if row is not None and row.state != "held":
+    if row is not None and row.state not in ("held", "early"):
         return None
     if event.hops > bound.HOPS:
         return Reason.HOP_LIMIT, f"{event.hops} reactions have caused one another; more than {bound.HOPS} is a circle"
@@ -95,11 +111,16 @@ def answered(
 ) -> Decision:
     """Give what is recorded when a reaction has answered."""
     if isinstance(answer, Done):
-        return applied(policy, delivery, published)
-    if isinstance(answer, Rejected):
+        decision = applied(policy, delivery, published)
+    elif isinstance(answer, Rejected):
         text = f"{answer.code}: {answer.message}" if answer.message else answer.code
-        return dead(policy, delivery, Reason.REFUSED, f"a reaction has nobody to say no to, and said {text}", now_ms)
-    return failed(policy, delivery, answer, now_ms)
+        why = f"a reaction has nobody to say no to, and said {text}"
+        decision = dead(policy, delivery, Reason.REFUSED, why, now_ms)
+    else:
+        decision = failed(policy, delivery, answer, now_ms)
+    if answer.effects:
+        record_effects(decision, answer.effects)
+    return decision
 
 
 def applied(policy: Policy, delivery: Delivery, published: Sequence[EventRow]) -> Decision:
@@ -107,6 +128,8 @@ def applied(policy: Policy, delivery: Delivery, published: Sequence[EventRow]) -
     decision = Decision()
     messages = decision.ensure_messages()
     messages.applied = [DeliveryKey(policy.subscription, delivery.entry)]
+    if delivery.event.sequence is not None:
+        messages.seen = seen(policy, delivery.event)
     if published:
         messages.outbox = list(published)
     if delivery.row is not None:
@@ -117,7 +140,8 @@ def applied(policy: Policy, delivery: Delivery, published: Sequence[EventRow]) -
 def failed(policy: Policy, delivery: Delivery, failure: Failed, now_ms: int) -> Decision:
     """Record that an attempt failed: another one follows after a while, or it is a dead letter."""
     if failure.final:
-        return dead(policy, delivery, Reason.REFUSED, failure.error, now_ms)
+        reason = Reason.REFUSED if failure.reason is None else Reason(failure.reason)
+        return dead(policy, delivery, reason, failure.error.removeprefix(f"{failure.reason}: "), now_ms)
     attempts = delivery.attempts + 1
     if 0 < policy.retry.attempts <= attempts:
         return dead(policy, delivery, Reason.EXHAUSTED, failure.error, now_ms)
@@ -130,15 +154,42 @@ def failed(policy: Policy, delivery: Delivery, failure: Failed, now_ms: int) -> 
 
 def dead(policy: Policy, delivery: Delivery, reason: Reason, error: str, now_ms: int) -> Decision:
     """Record that an event is a dead letter: a person is needed."""
-    row = _row(policy, delivery, "dead", now_ms, error=error)
-    return _record(row._replace(reason=reason, fingerprint=fingerprint(policy.name, reason, error)))
-
-
-def hold(policy: Policy, deliveries: Sequence[Delivery], now_ms: int) -> Decision:
-    """Record that events wait until another of their key has been applied."""
-    decision = Decision()
-    decision.ensure_messages().deliveries = [_row(policy, d, "held", now_ms) for d in deliveries]
+    state = "skipped" if reason == Reason.LATE else "dead"  # what is late holds up nobody
+    row = _row(policy, delivery, state, now_ms, error=error)
+    decision = _record(row._replace(reason=reason, fingerprint=fingerprint(policy.name, reason, error)))
+    if not policy.blocks and reason != Reason.GAP:
+        decision.ensure_messages().seen = seen(policy, delivery.event)
     return decision
+
+
+def withdrawn(policy: Policy, notice: Delivery, original: Delivery, now_ms: int) -> Decision:
+    """Record that an event is taken back which has not been applied: it is not to be, any more."""
+    decision = applied(policy, notice, ())
+    messages = decision.ensure_messages()
+    keys = [DeliveryKey(policy.subscription, original.entry)]
+    messages.applied = [*messages.applied, *keys]
+    messages.deliveries_done = [*messages.deliveries_done, *keys]
+    messages.seen = [*messages.seen, *seen(policy, original.event)]
+    event, row = original.event, original.row
+    state = "waiting" if row is None else row.state
+    subject = letter_id(policy.name, original.entry)
+    outcome = f"{event.event} {event.source} {event.message}"
+    decision.audit = [AuditRow(now_ms, "", "taken-back", subject, outcome, f"it was {state}, and had not been applied")]
+    return decision
+
+
+def hold(policy: Policy, deliveries: Sequence[Delivery], now_ms: int, *, state: str = "held") -> Decision:
+    """Record that events wait until another of their key has been applied, or (`early`) has come."""
+    decision = Decision()
+    decision.ensure_messages().deliveries = [_row(policy, d, state, now_ms) for d in deliveries]
+    return decision
+
+
+def seen(policy: Policy, event: EventRow) -> list[SeenRow]:
+    """Give the row that says how far a stream is once an event is applied, or left; none where nobody keeps order."""
+    if event.sequence is None or policy.order_key is None:
+        return []
+    return [SeenRow(policy.subscription, event.source, event.key, event.sequence)]
 
 
 def begin_again(policy: Policy, delivery: Delivery, now_ms: int) -> Decision:
@@ -179,6 +230,7 @@ def _row(policy: Policy, delivery: Delivery, state: str, now_ms: int, *, error: 
     )
     errors, attempts = row.errors, row.attempts
     if error is not None:
+        error = f"on {policy.instance}: {error}" if policy.instance else error
         kept: list[Any] = msgspec.json.decode(row.errors)
         kept = [*kept, [now_ms, error[: bound.ERROR_CHARS]]][-bound.ERRORS_KEPT :]
         errors, attempts = msgspec.json.encode(kept).decode(), row.attempts + 1

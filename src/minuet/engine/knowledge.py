@@ -47,7 +47,7 @@ class Action:
     """An action or compensation whose rule holds and which has no outcome yet.
 
     `state`: `running` (handed out), `waiting` (until `next_at_ms`), `parked` (a person is needed), `held` (paused),
-    `over` (nobody waits for it any more).
+    `away` (somebody else performs it), `over` (nobody waits for it any more).
     `ticket` changes with every attempt, so that a late answer of an earlier one is recognised.
     `attempts` counts failed attempts; `stored` says whether it has a row.
     """
@@ -98,7 +98,9 @@ class Knowledge:
         "exits",
         "fans",
         "halted",
+        "home",
         "input",
+        "is_new",
         "key",
         "load",
         "marks",
@@ -142,6 +144,8 @@ class Knowledge:
         self.reason: str | None = None
         self.result: str | None = None
         self.cancelled = False
+        self.home: str | None = None  # who observes the end, where that is somebody else
+        self.is_new = False  # it was heard of, and has no row yet
         self.seq = 0
         self.owners = 0  # transactional handlers of this run that the store is performing
         self.uncommitted = 0  # decisions of this run that are not durable yet
@@ -193,6 +197,8 @@ class Knowledge:
             return False
         else:
             self.marks.add((position, round_, slot))
+            if slot == Slot.ASKED_BACK and value is not None:  # of a step that another service has run
+                self.outcomes.setdefault((position, round_), ("ok", value))
         if self.halted and slot == Slot.OUTCOME:
             self.halted.pop((position, round_), None)  # somebody has decided
         node = self.program.fact_node.get((position, label))

@@ -77,24 +77,27 @@ class Lanes:
             del self._unrecorded[key]
         return self._may_drain(key)
 
-    def block(self, delivery: Delivery) -> tuple[list[Delivery], list[Delivery]]:
+    def block(self, delivery: Delivery) -> tuple[list[Delivery], list[Delivery], list[Delivery]]:
         """Take that an event failed and holds up its key; its lane is given up.
 
-        Gives those of the lane that are to be held now, and those that leave memory because the store has a row of
-        theirs already, by which they are found again.
+        Gives those of the lane that are to be held now, those that leave memory because the store has a row of
+        theirs already, by which they are found again, and those that wait in their stream instead.
         """
         if not self._is_ordered:
-            return [], []
+            return [], [], []
         key = delivery.key
         self._blockers.setdefault(key, set()).add(delivery.entry)
-        fresh, stored = list[Delivery](), list[Delivery]()
+        fresh, stored, streamed = list[Delivery](), list[Delivery](), list[Delivery]()
         for waiting in self._lanes.pop(key, ()):
-            (fresh if waiting.row is None else stored).append(waiting)
+            if waiting.is_streamed:
+                streamed.append(waiting)
+            else:
+                (fresh if waiting.row is None else stored).append(waiting)
         if fresh:
             self._unrecorded[key] = self._unrecorded.get(key, 0) + len(fresh)
         if fresh or any(d.row is not None and d.row.state == "held" for d in stored):
             self._held[key] = self._held.get(key, 0) + len(fresh) + 1
-        return fresh, stored
+        return fresh, stored, streamed
 
     def unblock(self, key: str, entry: int) -> bool:
         """Take that an event holds up its key no longer; True if the key is to be drained."""

@@ -8,15 +8,20 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from minuet.engine.row import (
+    ActivationRow,
     AttemptRow,
     AuditRow,
+    CarryRow,
     Decision,
     DeliveryRow,
+    EarlyRow,
+    EffectRow,
     EventRow,
     FactRow,
     InboxRow,
     PlanRow,
     RunRow,
+    SendingRow,
     SubscriptionRow,
     TimerRow,
     WaitRow,
@@ -114,6 +119,7 @@ class StoredRun:
     attempts: list[AttemptRow] = field(default_factory=list)
     timers: list[TimerRow] = field(default_factory=list)
     waits: list[WaitRow] = field(default_factory=list)
+    carried: list[CarryRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +155,20 @@ class StoredDelivery(NamedTuple):
     name: str
 
 
+class StreamedDelivery(NamedTuple):
+    """A delivery of an event from elsewhere, without the event: as much as is kept in memory of it."""
+
+    entry: int
+    key: str
+    state: str
+    reason: str | None
+    first_at_ms: int
+    source: str
+    event_key: str
+    sequence: int
+    previous: int | None
+
+
 class StoreReads(Protocol):
     """What can be read of a store, also of one that no process holds. Everything is as of the last commit."""
 
@@ -174,6 +194,13 @@ class StoreReads(Protocol):
 
     async def runs_to_load(self, after: int, limit: int) -> list[int]:
         """Give ids above `after`, ascending, of runs with `load` 1."""
+        ...
+
+    async def unfinished_runs(self, after: int, limit: int) -> list[int]:
+        """Give ids above `after`, ascending, of runs that have not ended, or have something left to do.
+
+        Costs time in proportion to the ids that it gives: nothing else of the runs is read.
+        """
         ...
 
     async def timers_due(self, until_ms: int, limit: int) -> list[TimerRow]:
@@ -243,6 +270,26 @@ class StoreReads(Protocol):
         """Find a published event by its identity; by the message alone where the source is None."""
         ...
 
+    async def published_by(self, prefix: str) -> list[EventRow]:
+        """Give published events whose ids begin so (at least one character), in the order of their commits."""
+        ...
+
+    async def previous_of(self, events: Sequence[EventRow]) -> list[int]:
+        """Give the entry of the event before each of these, of its source, type and key; 0: there is none (left)."""
+        ...
+
+    async def deliveries_of(self, subscription: int, entries: Sequence[int]) -> list[StoredDelivery]:
+        """Give the deliveries of these entries, in any state; those that have none are left out."""
+        ...
+
+    async def deliveries_streamed(self, subscription: int) -> list[StreamedDelivery]:
+        """Give what is recorded of events from elsewhere: those that have a `sequence`."""
+        ...
+
+    async def seen(self, subscription: int, streams: Sequence[tuple[str, str]]) -> list[tuple[str, str, int]]:
+        """Give (source, key, sequence) of those of these (source, key) of which something was applied, or left."""
+        ...
+
     async def deliveries_due(self, subscription: int, until_ms: int, limit: int) -> list[StoredDelivery]:
         """Give deliveries in state `waiting` that are due, earliest first."""
         ...
@@ -265,6 +312,30 @@ class StoreReads(Protocol):
 
     async def dead_letters(self, which: LetterFilter) -> list[StoredDelivery]:
         """List deliveries that are `dead` or `skipped`, oldest first."""
+        ...
+
+    async def log_after(self, after: int, limit: int) -> list[EventRow]:
+        """Give published events of any type above this entry, in the order of their commits."""
+        ...
+
+    async def sending(self, after: int, limit: int) -> list[SendingRow]:
+        """Give messages above this entry that the broker has not confirmed, in the order of their commits."""
+        ...
+
+    async def early(self, digest: str | None, limit: int) -> list[EarlyRow]:
+        """Give messages that came before this plan (before any, where None), oldest first."""
+        ...
+
+    async def runs_of_others(self, after: int, limit: int) -> list[tuple[int, str]]:
+        """Give (run, home), ascending above `after`, of runs that end elsewhere, and are not known to have ended."""
+        ...
+
+    async def activations(self) -> list[ActivationRow]:
+        """Give who is to know which plan, and who has said so."""
+        ...
+
+    async def find_effect(self, action: str, key: str) -> EffectRow | None:
+        """Find the effect of an action for a business key."""
         ...
 
     async def plans(self) -> list[PlanRow]:

@@ -6,13 +6,15 @@ from typing import Any
 
 from minuet.contracts.action import RetryPolicy
 from minuet.engine import bound
+from minuet.engine.row import ASKED, ASKED_BACK
 from minuet.plans.condition import ENTER, EXIT, FALSE, FAN, FIRST, LAST, NEXT, OUTER, PREV, SAME, START
+from minuet.plans.dataflow import BEGIN, CANCELLATION
 from minuet.plans.plan import Plan
 from minuet.plans.rule import Rule, labels
 
 EDGE_CODES = {e: i for i, e in enumerate((SAME, ENTER, NEXT, LAST, PREV, FIRST, EXIT, FAN))}
-START_POSITION = "start"
-CANCEL, REQUESTED = "$cancel", "requested"  # the fact that somebody has asked for a cancellation
+START_POSITION = BEGIN[0]
+CANCEL, REQUESTED = CANCELLATION
 RESULT = "$result"  # where a run stands that has done everything, and cannot say its result
 
 _TIMED = frozenset({"sleep", "wait", "deadline", "timeout", "abandon"})  # rules that set a timer of their name
@@ -23,15 +25,27 @@ E_SAME, E_ENTER, E_NEXT, E_LAST, E_PREV, E_FIRST, E_EXIT, E_FAN = range(8)
 
 
 class Program:
-    """The tables of one plan; shared by all its runs, and never changed."""
+    """The tables of one plan, as one participant evaluates it; shared by all its runs, and never changed.
 
-    def __init__(self, plan: Plan, default_retry: RetryPolicy = bound.RETRY, who: str | None = None) -> None:
-        self.who = who  # whose rules are evaluated; None: everybody's, in one place
+    `who`: the names whose rules are evaluated here; None: everybody's, in one place. `only_watches`: nothing is
+    decided or carried out, it is only found out what is still to come.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        default_retry: RetryPolicy = bound.RETRY,
+        who: frozenset[str] | None = None,
+        *,
+        only_watches: bool = False,
+    ) -> None:
+        self.who = who
+        self.only_watches = only_watches
         conditions = plan.conditions
         n = len(conditions)
         self.plan = plan
         self.values = plan.values
-        self.rules = plan.rules
+        self.rules = list(plan.rules)
         self.blocks = plan.blocks
         self.switches = plan.switches
         self.default_retry = default_retry
@@ -64,7 +78,7 @@ class Program:
         self.edges = [tuple(e) for e in edges]
         rules: list[list[int]] = [[] for _ in range(n)]
         for r, rule in enumerate(plan.rules):
-            if who is None or rule.who == who:
+            if who is None or (rule.who in who and not self._is_for_another(rule)):
                 rules[rule.when].append(r)
         self.rules_of = [tuple(r) for r in rules]
         switches: list[list[int]] = [[] for _ in range(n)]
@@ -82,9 +96,11 @@ class Program:
         self.runs: dict[str, Rule] = {r.position: r for r in plan.rules if r.kind == "run"}
         self.compensations = {r.position: _compensation(r) for r in plan.rules if r.about.get("compensation")}
         self.armed = {r.position: r for r in plan.rules if r.kind in ("wait", "sleep")}
+        self.armed_by = {r.position: r.who for r in plan.rules if r.kind == "abandon"}  # who gives a step up
         self.deadline_depth = {r.position: len(r.scope) for r in plan.rules if r.kind == "deadline"}
         self.disarmed = {r.position: r.when for r in plan.rules if r.kind == "disarm"}
         self.has_attempt = _has_attempt(plan.body)
+        self._hear_commands()
         self.expected = self._expected()
         # Where rows of other tables may stand, and how deep their rounds are.
         self.acts = {(r.position, "forward"): len(r.scope) for r in self.runs.values()}
@@ -93,13 +109,67 @@ class Program:
         self.waits = {(r.position, r.about["event"]): len(r.scope) for r in plan.rules if r.kind == "wait"}
         self.order = {r.position: i for i, r in reversed(list(enumerate(plan.rules))) if r.position}
 
+    def performs(self, rule: Rule) -> bool:
+        """Say whether the action of a rule is performed here, not commanded elsewhere."""
+        return not self.only_watches and (self.who is None or rule.about["service"] in self.who)
+
+    def _is_for_another(self, rule: Rule) -> bool:
+        """Say whether a rule is evaluated by whoever performs the step: its own row decides whether it is late."""
+        if rule.kind != "timeout" or self.who is None:
+            return False
+        step = next(r for r in self.rules if r.kind == "run" and r.position == rule.position)
+        return step.about["service"] not in self.who
+
+    def _hear_commands(self) -> None:
+        """Let a command stand for the condition of a rule that somebody else evaluates."""
+        if self.who is None:
+            return
+        commanded = [
+            r for r in self.rules if r.kind in ("run", "compensate") and self.performs(r) and r.who not in self.who
+        ]
+        commanded += self._late_compensations()
+        for rule in commanded:
+            ruled = [
+                i
+                for i, r in enumerate(self.rules)
+                if r is rule or (rule.kind == "run" and r.kind == "timeout" and r.position == rule.position)
+            ]
+            self.fact_node[rule.position, ASKED if rule.kind == "run" else ASKED_BACK] = len(self.edges)
+            self.is_and.append(False)
+            self.is_count.append(False)
+            self.depth.append(len(rule.scope))
+            self.limit.append(0)
+            self.block.append(-1)
+            self.edges.append(())
+            self.need.append(0)
+            self.outer.append([])
+            self.rules_of.append(tuple(ruled))
+            self.switches_of.append(())
+
+    def _late_compensations(self) -> list[Rule]:
+        """Give the compensations for which a service that was given up, and has run after all, asks another one."""
+        found = []
+        for position in {r.position for r in self.rules if r.kind == "abandon"}:
+            rule = self.compensations[position]
+            if self.performs(rule) and not self.performs(self.runs[position]):
+                planned = (r for r in self.rules if r.kind == "compensate" and r.position == position)
+                if (of_plan := next(planned, None)) is None:
+                    self.rules.append(rule)
+                found.append(of_plan or rule)
+        return found
+
     def _expected(self) -> dict[str, tuple[int, frozenset[str]]]:
         """Give, for each position, how deep its rounds are, and the labels of the facts that it may have."""
         found: dict[str, set[str]] = {CANCEL: {REQUESTED}}
         depth = {CANCEL: 0}
+        if self.who is not None or self.only_watches:
+            depth[START_POSITION] = 0
+            found[START_POSITION] = {"ok"}
         for r in self.rules:
             depth.setdefault(r.position, len(r.scope))
             found.setdefault(r.position, set()).update(labels(r, self.rules))
+            if self.who is not None and r.kind == "run":
+                found[r.position].update((ASKED, ASKED_BACK))
         for position in self.compensations:
             found[position].add("compensated")
         for s in self.switches:

@@ -47,6 +47,9 @@ def failed(k: Knowledge, d: Decided, action: Action, failure: Failed, now_ms: in
             finish(k, d, action)
             record(k, d, position, action.round, f"rejected:{code}", None, now_ms)
             return
+    if failure.reason is not None:
+        park(k, d, action, failure.error, now_ms)
+        return
     if failure.final or is_exhausted(action):
         give_up(k, d, action, now_ms)
         return

@@ -30,10 +30,20 @@ SETTLED = ENDED | {RunState.STUCK, RunState.QUARANTINED}
 class Slot:
     """What a fact answers at its position and round; a slot is filled once. All outcomes share one."""
 
-    OUTCOME, COMPENSATED, OPEN, BACK, GONE = range(5)
+    OUTCOME, COMPENSATED, OPEN, BACK, GONE, ASKED, ASKED_BACK = range(7)
 
 
-_SLOTS = {"compensated": Slot.COMPENSATED, "open": Slot.OPEN, "back": Slot.BACK, "gone": Slot.GONE}
+ASKED, ASKED_BACK = "asked", "asked-back"
+"""Labels of what a commanded service keeps of the commands to run a step, and to compensate it."""
+
+_SLOTS = {
+    "compensated": Slot.COMPENSATED,
+    "open": Slot.OPEN,
+    "back": Slot.BACK,
+    "gone": Slot.GONE,
+    ASKED: Slot.ASKED,
+    ASKED_BACK: Slot.ASKED_BACK,
+}
 
 
 def slot_of(label: str) -> int:
@@ -47,6 +57,7 @@ class RunRow(NamedTuple):
     `load`: 1 where there may be something to do without being asked (loaded at start), 0 where the run waits
     for a timer, an event or a person (left in the store), None when it has ended.
     `result`: JSON of what was returned, or of the rejection (`{"code", "position", "message", "details"}`).
+    `home`: who observes its end, where that is not the participant of this store; its key is unique there only.
     """
 
     run: int
@@ -62,6 +73,7 @@ class RunRow(NamedTuple):
     result: str | None
     started_at_ms: int
     ended_at_ms: int | None
+    home: str | None = None
 
 
 class RunChange(NamedTuple):
@@ -192,9 +204,11 @@ class InboxTaken(NamedTuple):
 class EventRow(NamedTuple):
     """A published event, as it stands in the outbox; (source, message) is its identity.
 
-    `entry` counts in the order of commits; None until the store has given it. `hops`: messages since the root that
-    reactions caused. `causes`: ids of what caused it, with commas. `time_ms`: when it happened, `at_ms`: when it
-    came here.
+    `entry` counts in the order of commits; None until the store has given it (a broker, who alone publishes in its
+    store, gives them itself). `hops`: messages since the root that reactions caused. `causes`: ids of what caused it,
+    with commas. `time_ms`: when it happened, `at_ms`: when it came here. Of an event from elsewhere, `sequence` is its
+    number among those of its source, and `previous` that of the one before it of its type and key (0: none); an event
+    of this store keeps the order of commits, and has none.
     """
 
     entry: int | None
@@ -208,10 +222,16 @@ class EventRow(NamedTuple):
     causes: str
     time_ms: int
     at_ms: int
+    sequence: int | None = None
+    previous: int | None = None
 
 
 class SubscriptionRow(NamedTuple):
-    """A reaction that has been heard of: `service.reaction`. Up to `position` all is applied, or has a delivery."""
+    """A reaction that has been heard of: `service.reaction`. Up to `position` all is applied, or has a delivery.
+
+    It hears what lies beyond `began`: events of type `event`, and of type `also` where it asks what is taken back.
+    `late`: how many events were left out because a newer one of their key had been applied.
+    """
 
     subscription: int
     name: str
@@ -219,6 +239,18 @@ class SubscriptionRow(NamedTuple):
     position: int
     active: int
     since_ms: int
+    began: int = 0
+    also: str | None = None
+    late: int = 0
+
+
+class SeenRow(NamedTuple):
+    """Up to which `sequence` a subscription has applied, or left, what a source says of a key; it only grows."""
+
+    subscription: int
+    source: str
+    key: str
+    sequence: int
 
 
 class DeliveryKey(NamedTuple):
@@ -232,8 +264,9 @@ class DeliveryRow(NamedTuple):
     """An event that a subscription could not apply at once.
 
     `state`: `waiting` (until `next_at_ms`), `running` (counted before it runs again), `held` (another of its key goes
-    first), `dead` (a person is needed), `skipped` (dead, but its key goes on). `errors`: JSON, `[[at_ms, text], …]`.
-    `reason`: why it is dead. `body`: what a person has corrected, else None.
+    first), `early` (another of its stream is missing), `dead` (a person is needed), `skipped` (dead, but its key goes
+    on), `discarded` (given up; kept where it may be taken back). `errors`: JSON, `[[at_ms, text], …]`. `reason`: why
+    it is dead. `body`: what a person has corrected, else None.
     """
 
     subscription: int
@@ -248,6 +281,90 @@ class DeliveryRow(NamedTuple):
     reason: str | None
     fingerprint: str | None
     body: str | None
+
+
+class SendingRow(NamedTuple):
+    """A message that the broker has not confirmed yet; `message` is its identity. `envelope`: its structured form.
+
+    `entry` counts in the order of commits; None until the store has given it.
+    """
+
+    entry: int | None
+    message: str
+    topic: str
+    envelope: str
+
+
+class SentKey(NamedTuple):
+    """Names a message that the broker has confirmed."""
+
+    message: str
+
+
+class CarryRow(NamedTuple):
+    """The values that came with the fact of this `seq`: JSON, `[[value index, round, value], …]`."""
+
+    run: int
+    seq: int
+    carried: str
+
+
+class EarlyRow(NamedTuple):
+    """A message that cannot be taken (yet), and why: kept until its plan comes, or a person sees to it; never guessed.
+
+    `digest`: the plan that it is about; empty where it would not be taken even if that came.
+    """
+
+    message: str
+    digest: str
+    topic: str
+    envelope: str
+    at_ms: int
+    reason: str = ""
+
+
+class EarlyKey(NamedTuple):
+    """Names a message that was early, and has been taken."""
+
+    message: str
+
+
+class ActivationRow(NamedTuple):
+    """That a participant is to know a plan. `acknowledged_at_ms`: None until it has said that it does."""
+
+    digest: str
+    participant: str
+    asked_at_ms: int
+    acknowledged_at_ms: int | None
+
+
+class EffectRow(NamedTuple):
+    """That an action took effect for a business key: `service.action` and the value of its `effect_key`.
+
+    `op_key` names what did it, `causes` its causes with commas; `arguments` and `result` are JSON.
+    """
+
+    action: str
+    key: str
+    op_key: str
+    causes: str
+    arguments: str
+    result: str | None
+    at_ms: int
+
+
+class EffectKey(NamedTuple):
+    """Names an effect that was taken back: its key is free again."""
+
+    action: str
+    key: str
+    op_key: str
+
+
+class PlanKey(NamedTuple):
+    """Names a plan."""
+
+    digest: str
 
 
 class PlanRow(NamedTuple):
@@ -271,13 +388,31 @@ class AuditRow(NamedTuple):
 
 
 class Messages:
-    """What a decision says of events: those it publishes, and what subscriptions did with theirs.
+    """What a decision says of events and messages, and of effects.
 
-    `applied` recorded once more is a `Conflict`: whatever goes with it is there already. An event whose identity is
-    known is left out. `applied_until` removes what lies at or below a subscription's position.
+    `outbox`: events published, or heard from elsewhere; one whose identity is known is left out. `applied` recorded
+    once more is a `Conflict`: whatever goes with it is there already. `applied_until` removes what lies at or below a
+    subscription's position. `seen`: the largest number stands. `sending`, `early`: one whose identity is known is left
+    out, but for what is said of its plan and why; removing what is not there is no mistake. `effects`: a second one of
+    an action and key, under another `op_key`, is a `SecondCause`.
     """
 
-    __slots__ = ("applied", "applied_until", "deliveries", "deliveries_done", "outbox", "subscriptions")
+    __slots__ = (
+        "applied",
+        "applied_until",
+        "carried",
+        "deliveries",
+        "deliveries_done",
+        "early",
+        "early_done",
+        "effects",
+        "effects_done",
+        "outbox",
+        "seen",
+        "sending",
+        "sent",
+        "subscriptions",
+    )
 
     def __init__(self) -> None:
         self.outbox: list[EventRow] | tuple[()] = ()
@@ -286,6 +421,14 @@ class Messages:
         self.applied_until: list[DeliveryKey] | tuple[()] = ()
         self.deliveries: list[DeliveryRow] | tuple[()] = ()
         self.deliveries_done: list[DeliveryKey] | tuple[()] = ()
+        self.seen: list[SeenRow] | tuple[()] = ()
+        self.sending: list[SendingRow] | tuple[()] = ()
+        self.sent: list[SentKey] | tuple[()] = ()
+        self.carried: list[CarryRow] | tuple[()] = ()
+        self.early: list[EarlyRow] | tuple[()] = ()
+        self.early_done: list[EarlyKey] | tuple[()] = ()
+        self.effects: list[EffectRow] | tuple[()] = ()
+        self.effects_done: list[EffectKey] | tuple[()] = ()
 
 
 class Decision:
@@ -297,6 +440,7 @@ class Decision:
     """
 
     __slots__ = (
+        "activations",
         "attempts",
         "attempts_done",
         "audit",
@@ -306,6 +450,7 @@ class Decision:
         "inbox_taken",
         "messages",
         "plans",
+        "plans_done",
         "run",
         "runs",
         "timers",
@@ -331,6 +476,8 @@ class Decision:
         self.attempts_done: list[AttemptKey] | tuple[()] = ()
         self.timers_done: list[TimerKey] | tuple[()] = ()
         self.waits_done: list[WaitKey] | tuple[()] = ()
+        self.activations: list[ActivationRow] | tuple[()] = ()  # one said again takes the place of the former
+        self.plans_done: list[PlanKey] | tuple[()] = ()  # with their activations
         self.messages: Messages | None = None  # most decisions say nothing of events, and pay nothing for them
 
     def ensure_messages(self) -> Messages:

@@ -24,9 +24,14 @@ def called_off(k: Knowledge, rule: Rule, round_: Round) -> str | None:
 
 
 def reject_idle(k: Knowledge, d: Decided, now_ms: int) -> None:
-    """A cancellation or a deadline has come: what waits, and is not being run right now, rejects at once."""
+    """A cancellation or a deadline has come: what waits, and is not being run right now, rejects at once.
+
+    What somebody else was commanded to run is theirs to reject, and an observer rejects nothing.
+    """
+    if k.program.only_watches:
+        return
     for action in list(k.pending.values()):
-        if action.direction != FORWARD or action.state == "running":
+        if action.direction != FORWARD or action.state in ("running", "away"):
             continue
         if code := called_off(k, action.rule, action.round):
             interrupt(k, d, action)

@@ -130,7 +130,7 @@ class Subscription:
                 self.running.append(following) if following.row is None else self.start_again(following)
             self.lanes.unblock(d.key, d.entry)
         else:
-            fresh, stored = self.lanes.block(d)
+            fresh, stored, _ = self.lanes.block(d)
             self.hold(fresh)
             self.flight -= {x.entry for x in stored}
 
@@ -268,7 +268,7 @@ TestAnyOrder.settings = settings(max_examples=400, stateful_step_count=40, deadl
 def test_without_an_order_nothing_waits_for_anything() -> None:
     lanes = Lanes(is_ordered=False)
     assert [lanes.take(delivery(e)) for e in (1, 2)] == ["run", "run"]
-    assert lanes.block(delivery(1)) == ([], [])
+    assert lanes.block(delivery(1)) == ([], [], [])
     assert lanes.take(delivery(3)) == "run"
     assert lanes.stalled == 0
 
@@ -287,7 +287,7 @@ def test_a_blocker_holds_up_its_key_only() -> None:
     first, second = delivery(1), delivery(2)
     for d in (first, second, delivery(3, "b")):
         lanes.take(d)
-    assert lanes.block(first) == ([second], [])
+    assert lanes.block(first) == ([second], [], [])
     assert lanes.take(delivery(4)) == "hold"
     assert lanes.next("b") is None
     assert lanes.take(delivery(5, "b")) == "run"
