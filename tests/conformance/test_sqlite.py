@@ -8,17 +8,18 @@ import pytest
 
 from minuet.engine.port import Capability
 from minuet.stores.sqlite.store import SqliteStore
+from minuet.testing.message_suite import MessageSuite
 from minuet.testing.outbox_suite import OutboxSuite
 from minuet.testing.store_suite import MakeStore, StoreSuite
 
 
-class TestSqliteFile(StoreSuite, OutboxSuite):
+class TestSqliteFile(StoreSuite, OutboxSuite, MessageSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> MakeStore:
         return lambda: SqliteStore(tmp_path / "store.db")
 
 
-class TestSqliteInMemory(StoreSuite, OutboxSuite):
+class TestSqliteInMemory(StoreSuite, OutboxSuite, MessageSuite):
     capabilities = frozenset({Capability.TRANSACTIONS})
 
     @pytest.fixture

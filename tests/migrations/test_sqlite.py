@@ -12,11 +12,15 @@ from minuet.errors import StoreDamaged
 from minuet.stores.migration import Migration, find_migrations
 from minuet.stores.query import load_queries
 from minuet.stores.sqlite.connection import open_writer
+from minuet.stores.sqlite.reads import Reads
+from minuet.stores.sqlite.rows import RowWriter
 from minuet.stores.sqlite.schema import MIGRATIONS, migrate, open_schema, verify_schema
+from minuet.testing.store_desk import start
 
 QUERIES = load_queries(Path(sqlite_store.__file__).parent / "queries")
 # Released migrations are never edited: what they made is in the files of users. A new one gets a line here.
 RELEASED: dict[int, str] = {}
+NEXT = len(find_migrations(MIGRATIONS)) + 1
 
 
 def schema(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
@@ -43,6 +47,24 @@ def test_a_fresh_schema_equals_a_migrated_one() -> None:
         connection.close()
 
 
+def test_runs_of_an_earlier_schema_are_read_and_keep_their_keys() -> None:
+    known = find_migrations(MIGRATIONS)
+    connection = migrated(known[:1])
+    columns = "run, workflow, digest, key, state, load, paused, dirty, started_at_ms"
+    connection.execute(f"insert into minuet_run ({columns}) values (7, 'w', 'd', 'k', 'running', 1, 0, 0, 5)")
+    connection.execute("begin")
+    migrate(connection, QUERIES, known, "memory")
+    connection.execute("commit")
+    stored = Reads(connection, QUERIES).load_run(7)
+    assert stored is not None
+    assert (stored.run.key, stored.run.home, stored.carried) == ("k", None, [])
+    rows = RowWriter(connection, QUERIES)
+    rows.write([start(8, workflow="w", key="k", home="elsewhere")])
+    with pytest.raises(sqlite3.IntegrityError):
+        rows.write([start(9, workflow="w", key="k")])
+    connection.close()
+
+
 def test_released_migrations_are_as_they_were_released() -> None:
     known = {migration.number: migration.checksum for migration in find_migrations(MIGRATIONS)}
     assert {number: known.get(number) for number in RELEASED} == RELEASED
@@ -52,7 +74,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(monkeypatch: pytest.M
     connection = open_writer(None)
     open_schema(connection, QUERIES, "memory")
     before = schema(connection)
-    broken = Migration(number=2, sql="create table minuet_new (n integer) strict;\nselect nonsense;\n", checksum="x")
+    broken = Migration(number=NEXT, sql="create table minuet_new (n integer) strict;\nselect nonsense;\n", checksum="x")
     monkeypatch.setattr(
         "minuet.stores.sqlite.schema.find_migrations", lambda folder: [*find_migrations(folder), broken]
     )
@@ -67,7 +89,7 @@ def test_a_store_that_lacks_a_migration_is_not_read_as_it_is(monkeypatch: pytest
     connection = open_writer(None)
     open_schema(connection, QUERIES, "memory")
     verify_schema(connection, QUERIES, "memory")
-    later = Migration(number=2, sql="create table minuet_new (n integer) strict;", checksum="x")
+    later = Migration(number=NEXT, sql="create table minuet_new (n integer) strict;", checksum="x")
     monkeypatch.setattr("minuet.stores.sqlite.schema.find_migrations", lambda folder: [*find_migrations(folder), later])
     with pytest.raises(StoreDamaged, match="earlier release"):
         verify_schema(connection, QUERIES, "memory")

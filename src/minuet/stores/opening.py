@@ -26,6 +26,18 @@ def open_store(url: str) -> SqliteStore:
     return SqliteStore(store_file(url))
 
 
+def beside(url: str, name: str) -> str:
+    """Give the URL of a store beside another one: `shop.db` and `payments` give `shop.payments.db`.
+
+    Raises:
+        SettingsError, MissingExtra: as `open_store`.
+    """
+    file = store_file(url)
+    if file is None:
+        return url  # in memory each is one of its own
+    return f"sqlite:///{file.with_name(f'{file.stem}.{name}{file.suffix}').as_posix()}"
+
+
 def store_file(url: str) -> Path | None:
     """Give the file of a `sqlite` URL; None where it is a store in memory.
 

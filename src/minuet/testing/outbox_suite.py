@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from minuet.engine.port import LetterFilter, Store
-from minuet.engine.row import Decision, DeliveryKey, DeliveryRow, EventRow, SubscriptionRow
+from minuet.engine.row import Decision, DeliveryKey, DeliveryRow, EventRow, SeenRow, SubscriptionRow
 from minuet.errors import Conflict
 from minuet.testing.store_desk import NOW_MS, Desk, Script, ScriptedWork, desk_of, execute, fetch
 
@@ -208,5 +208,77 @@ class OutboxSuite:
             assert [e.entry for e in await desk.store.events_after("news.added", 0, 9)] == [2, 6]
             await desk.record(about(outbox=[event_row("m-7")]))
             assert await desk.store.last_entry() == 8, "an entry is never used again"
+
+        _at_a_desk(store, test)
+
+    def test_an_event_from_elsewhere_keeps_its_number_and_that_of_the_one_before_it(self, store: MakeStore) -> None:
+        async def test(desk: Desk) -> None:
+            far = event_row("far-7", sequence=7, previous=3)
+            await desk.record(about(outbox=[far, event_row("m-1")], subscriptions=[subscription_row()]))
+            found = await desk.store.events_after("news.added", 0, 9)
+            assert [(e.sequence, e.previous) for e in found] == [(7, 3), (None, None)]
+            await desk.record(about(deliveries=[delivery_row(1, "early"), delivery_row(2, "held")]))
+            (stored,) = await desk.store.deliveries_of(1, [1, 3])
+            assert (stored.delivery.state, stored.event.sequence) == ("early", 7)
+            (streamed,) = await desk.store.deliveries_streamed(1)
+            assert (streamed.entry, streamed.state, streamed.source, streamed.event_key) == (
+                1,
+                "early",
+                "/catalogue",
+                "978",
+            )
+            assert (streamed.sequence, streamed.previous) == (7, 3)
+            assert [e for _, e, _ in await desk.store.deliveries_open(1)] == [2], "what is early holds up nobody else"
+
+        _at_a_desk(store, test)
+
+    def test_how_far_a_stream_is_only_grows(self, store: MakeStore) -> None:
+        async def test(desk: Desk) -> None:
+            rows = [SeenRow(1, "/far", "a", n) for n in (3, 9, 4)]
+            await desk.record(about(seen=rows[:2]), about(seen=rows[2:]), about(seen=[SeenRow(1, "/far", "b", 2)]))
+            await desk.record(about(seen=[SeenRow(1, "/far", "a", 5)]))
+            asked = [("/far", "a"), ("/far", "c"), ("/far", "b")]
+            assert sorted(await desk.store.seen(1, asked)) == [("/far", "a", 9), ("/far", "b", 2)]
+            assert await desk.store.seen(2, asked) == []
+
+        _at_a_desk(store, test)
+
+    def test_what_came_before_an_event_of_its_source_type_and_key_is_known(self, store: MakeStore) -> None:
+        async def test(desk: Desk) -> None:
+            others = [{}, {"key": "x"}, {"event": "o.o"}, {"source": "/o"}, {}, {"key": "x"}]
+            await desk.record(about(outbox=[event_row(f"m-{n}", **other) for n, other in enumerate(others, start=1)]))
+            log = await desk.store.log_after(0, 9)
+            assert await desk.store.previous_of(log) == [0, 0, 0, 0, 1, 2]
+            assert await desk.store.previous_of([log[4], log[0]]) == [1, 0]
+
+        _at_a_desk(store, test)
+
+    def test_what_a_step_has_published_is_found_by_its_key(self, store: MakeStore) -> None:
+        async def test(desk: Desk) -> None:
+            names = [
+                "R:2:0:forward:0:0",
+                "R:2:0:forward:0:1",
+                "R:2:0:forward:1:0",
+                "R:2a:0:forward:0:0",
+                "R:2:01:forward",
+            ]
+            await desk.record(about(outbox=[event_row(name) for name in names]))
+            found = await desk.store.published_by("R:2:0:forward:")
+            assert [e.message for e in found] == names[:3]
+
+        _at_a_desk(store, test)
+
+    def test_what_a_subscription_also_hears_is_kept_for_it_and_what_was_discarded_is_not(
+        self, store: MakeStore
+    ) -> None:
+        async def test(desk: Desk) -> None:
+            await desk.record(about(outbox=[event_row("m-1"), event_row("m-2", "news.added.taken-back")]))
+            hears = subscription_row(position=1, began=0, also="news.added.taken-back", late=4)
+            await desk.record(about(subscriptions=[hears], deliveries=[delivery_row(1, "discarded")]))
+            assert await desk.store.subscriptions() == [hears]
+            assert await desk.store.dead_letters(LetterFilter()) == []
+            assert await desk.store.forget_events(9, 9) == 1
+            assert await desk.store.deliveries_of(1, [1]) == []
+            assert [e.message for e in await desk.store.log_after(0, 9)] == ["m-2"]
 
         _at_a_desk(store, test)

@@ -484,6 +484,17 @@ class StoreSuite:
 
         _at_a_desk(store, test)
 
+    def test_unfinished_runs_are_given_in_pages_whatever_they_wait_for(self, store: MakeStore) -> None:
+        async def test(desk: Desk) -> None:
+            loads = {1: 1, 2: 0, 3: None, 4: 0, 5: 1, 6: None, 7: 0}
+            states = {3: "completed", 6: "terminated"}
+            await desk.record(*(start(run, load=load, state=states.get(run, "running")) for run, load in loads.items()))
+            assert await desk.store.unfinished_runs(0, 3) == [1, 2, 4]
+            assert await desk.store.unfinished_runs(4, 3) == [5, 7]
+            assert await desk.store.unfinished_runs(7, 3) == []
+
+        _at_a_desk(store, test)
+
     def test_forgetting_removes_ended_runs_with_all_their_rows_and_nothing_else(self, store: MakeStore) -> None:
         async def test(desk: Desk) -> None:
             for run, ended in ((1, 10), (2, 20), (3, 30), (4, None)):

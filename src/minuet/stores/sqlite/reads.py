@@ -8,18 +8,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from minuet.engine.port import LetterFilter, RunFilter, StoredDelivery, StoredRun
+from minuet.engine.port import LetterFilter, RunFilter, StoredDelivery, StoredRun, StreamedDelivery
 from minuet.engine.row import (
     ENDED,
+    ActivationRow,
     AttemptRow,
     AuditRow,
+    CarryRow,
     DeliveryRow,
+    EarlyRow,
+    EffectRow,
     EventRow,
     FactRow,
     InboxRow,
     PlanRow,
     RunRow,
     RunState,
+    SendingRow,
     SubscriptionRow,
     TimerRow,
     WaitRow,
@@ -51,6 +56,7 @@ class Reads:
                 attempts=self._all(AttemptRow._make, "attempts_of_run", run=run),
                 timers=self._all(TimerRow._make, "timers_of_run", run=run),
                 waits=self._all(WaitRow._make, "waits_of_run", run=run),
+                carried=self._all(CarryRow._make, "carried_of_run", run=run),
             )
 
     def load_runs(self, runs: Sequence[int]) -> list[StoredRun]:
@@ -66,6 +72,8 @@ class Reads:
                 stored[timer.run].timers.append(timer)
             for wait in self._all(WaitRow._make, "waits_of_runs", runs=ids):
                 stored[wait.run].waits.append(wait)
+            for carry in self._all(CarryRow._make, "carried_of_runs", runs=ids):
+                stored[carry.run].carried.append(carry)
         return [stored[run] for run in dict.fromkeys(runs) if run in stored]
 
     def find_run(self, workflow: str | None, key: str) -> RunRow | None:
@@ -107,6 +115,10 @@ class Reads:
     def runs_to_load(self, after: int, limit: int) -> list[int]:
         """Give ids of runs with `load` 1."""
         return self._all(_only, "runs_to_load", after=after, limit=limit)
+
+    def unfinished_runs(self, after: int, limit: int) -> list[int]:
+        """Give ids of runs that have not ended, or have something left to do."""
+        return self._all(_only, "unfinished_runs", after=after, limit=limit)
 
     def timers_due(self, until_ms: int, limit: int) -> list[TimerRow]:
         """Give timers that are due, earliest first."""
@@ -194,6 +206,27 @@ class Reads:
             return self._first(EventRow._make, "find_published_of_any_source", message=message)
         return self._first(EventRow._make, "find_published", source=source, message=message)
 
+    def published_by(self, prefix: str) -> list[EventRow]:
+        """Give published events whose ids begin so, in the order of their commits."""
+        beyond = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        return self._all(EventRow._make, "published_by", first=prefix, beyond=beyond)
+
+    def previous_of(self, events: Sequence[EventRow]) -> list[int]:
+        """Give the entry before each event of its source, type and key."""
+        return self._all(_only, "previous_of", entries=json.dumps([e.entry for e in events]))
+
+    def deliveries_of(self, subscription: int, entries: Sequence[int]) -> list[StoredDelivery]:
+        """Give the deliveries of these entries."""
+        return self._all(_delivery, "deliveries_of", subscription=subscription, entries=json.dumps(list(entries)))
+
+    def deliveries_streamed(self, subscription: int) -> list[StreamedDelivery]:
+        """Give what is recorded of events from elsewhere."""
+        return self._all(StreamedDelivery._make, "deliveries_streamed", subscription=subscription)
+
+    def seen(self, subscription: int, streams: Sequence[tuple[str, str]]) -> list[tuple[str, str, int]]:
+        """Give how far these streams are."""
+        return self._all(tuple, "seen", subscription=subscription, streams=json.dumps(streams))
+
     def deliveries_due(self, subscription: int, until_ms: int, limit: int) -> list[StoredDelivery]:
         """Give waiting deliveries that are due."""
         return self._all(_delivery, "deliveries_due", subscription=subscription, until_ms=until_ms, limit=limit)
@@ -229,6 +262,32 @@ class Reads:
             after_entry=after[2],
             limit=which.limit,
         )
+
+    def log_after(self, after: int, limit: int) -> list[EventRow]:
+        """Give published events of any type above an entry."""
+        return self._all(EventRow._make, "log_after", after=after, limit=limit)
+
+    def sending(self, after: int, limit: int) -> list[SendingRow]:
+        """Give messages above an entry that are not confirmed."""
+        return self._all(SendingRow._make, "sending", after=after, limit=limit)
+
+    def early(self, digest: str | None, limit: int) -> list[EarlyRow]:
+        """Give messages that came before their plan, oldest first."""
+        if digest is None:
+            return self._all(EarlyRow._make, "early_of_any_plan", limit=limit)
+        return self._all(EarlyRow._make, "early", digest=digest, limit=limit)
+
+    def runs_of_others(self, after: int, limit: int) -> list[tuple[int, str]]:
+        """Give unfinished runs that end elsewhere, with where."""
+        return self._all(tuple, "runs_of_others", after=after, limit=limit)
+
+    def activations(self) -> list[ActivationRow]:
+        """Give all activations."""
+        return self._all(ActivationRow._make, "activations")
+
+    def find_effect(self, action: str, key: str) -> EffectRow | None:
+        """Find the effect of an action for a business key."""
+        return self._first(EffectRow._make, "find_effect", action=action, key=key)
 
     def plans(self) -> list[PlanRow]:
         """Give all plans."""

@@ -19,18 +19,18 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from minuet.engine.row import Decision, FactRow, InboxRow, Messages, RunChange, RunRow
-from minuet.errors import Conflict, Contradiction, KeyConflict, MinuetError, StoreError
+from minuet.engine.row import Decision, EffectRow, FactRow, InboxRow, Messages, RunChange, RunRow, SeenRow
+from minuet.errors import Conflict, Contradiction, KeyConflict, MinuetError, SecondCause, StoreError
 from minuet.ids import run_text
 
 ROWS_MAX = 128  # a statement; more gain nothing
 # What may be said twice within a group: the last word counts, and one statement may not say two.
-_UPSERTS = frozenset({"record_subscriptions", "record_deliveries"})
+_UPSERTS = frozenset({"record_subscriptions", "record_deliveries", "record_activations"})
 # The part of a statement that is repeated for each row.
 _ROW = re.compile(r"\([^()]*\?[^()]*\)")
 # Nouns in the order in which they are written, each with its statement.
@@ -49,6 +49,12 @@ _NOUNS = (
     ("timers_done", "remove_timers"),
     ("waits_done", "remove_waits"),
 )
+# Of the few decisions that are about plans and who is to know them, likewise.
+_RARE_NOUNS = (
+    ("activations", "record_activations"),
+    ("plans_done", "remove_activations"),
+    ("plans_done", "remove_plans"),
+)
 # Nouns of `Messages`, likewise.
 _MESSAGES = (
     ("outbox", "record_outbox"),
@@ -57,8 +63,17 @@ _MESSAGES = (
     ("applied_until", "remove_applied"),
     ("deliveries", "record_deliveries"),
     ("deliveries_done", "remove_deliveries"),
+    ("sending", "record_sending"),
+    ("carried", "record_carried"),
+    ("early", "record_early"),
+    ("effects", "record_effects"),
+    ("sent", "remove_sent"),
+    ("early_done", "remove_early"),
+    ("effects_done", "remove_effects"),
+    ("seen", "record_seen"),
 )
 _MESSAGE_READERS = tuple((attrgetter(noun), query) for noun, query in _MESSAGES)
+_RARE_READERS = tuple((attrgetter(noun), query) for noun, query in _RARE_NOUNS)
 _READERS = tuple((noun, attrgetter(noun), query) for noun, query in _NOUNS)
 
 
@@ -76,6 +91,11 @@ class RowWriter:
         Raises:
             sqlite3.Error: some of them cannot be written; the caller undoes all of it.
         """
+        rare = [decision for decision in decisions if decision.plans_done or decision.activations]
+        if rare and len(decisions) > 1:  # a plan may go and come again: only one after another is that in order
+            for decision in decisions:
+                self.write([decision])
+            return
         for noun, rows_of, query in _READERS:
             if len(decisions) == 1:
                 rows = rows_of(decisions[0])
@@ -91,25 +111,44 @@ class RowWriter:
             for rows_of, query in _MESSAGE_READERS:
                 rows = list(chain.from_iterable(filter(None, map(rows_of, messages))))
                 if rows:
+                    if query == "record_seen":
+                        rows = _farthest(rows)
+                    self._execute(query, _last_rows(rows) if query in _UPSERTS else rows)
+        for decision in rare:
+            for rows_of, query in _RARE_READERS:
+                rows = rows_of(decision)
+                if rows:
                     self._execute(query, _last_rows(rows) if query in _UPSERTS else rows)
 
     def unknown_part(self, decision: Decision) -> Decision:
-        """Give what is still to be written of a decision: a run, fact or event that is there already is no news.
+        """Give what is still to be written of a decision: a run, fact, event or effect that is there is no news.
 
         Raises:
             Contradiction: a fact denies a recorded one, or a run id stands for another run.
             KeyConflict: an unfinished run of this workflow has the key.
             Conflict: the event was received before, and became something else; or it was applied before.
+            SecondCause: something else had this effect.
         """
         if decision.messages is not None:
             self._refuse_applied(decision.messages)
         part = Decision(decision.run, decision.token)
-        part.messages = decision.messages
-        for noun, _ in _NOUNS:
+        for noun, _ in (*_NOUNS, *_RARE_NOUNS):
             setattr(part, noun, getattr(decision, noun))
         part.runs = [row for row in _distinct(decision.runs) if self._is_new_run(row)]
         part.facts = [row for row in _distinct(decision.facts) if self._is_new_fact(row)]
         part.inbox = [row for row in _distinct(decision.inbox) if self._is_new_event(row)]
+        if decision.messages is not None:
+            left_out = {(row.run, row.seq) for row in decision.facts} - {(row.run, row.seq) for row in part.facts}
+            part.messages = self._unknown_messages(decision.messages, left_out)
+        return part
+
+    def _unknown_messages(self, messages: Messages, facts_left_out: Container[tuple[int, int]]) -> Messages:
+        part = Messages()
+        for noun, _ in _MESSAGES:
+            setattr(part, noun, getattr(messages, noun))
+        # What is carried goes by the `seq` of its fact, which is free for another one if the fact is left out.
+        part.carried = [row for row in messages.carried if (row.run, row.seq) not in facts_left_out]
+        part.effects = self._new_effects(messages.effects)
         return part
 
     def _execute(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -140,15 +179,15 @@ class RowWriter:
         found = self._one("load_run", run=row.run)
         if found is not None:
             known = RunRow._make(found)
-            begun = attrgetter("workflow", "digest", "key", "input")
+            begun = attrgetter("workflow", "digest", "key", "input", "home")
             if begun(known) == begun(row):
                 return False
             raise Contradiction(
-                f"run {run_text(row.run)} is recorded with another workflow, key or input",
+                f"run {run_text(row.run)} is recorded with another workflow, key, input or home",
                 remedy="Run ids are never used again; look for a second source of them",
                 run=row.run,
             )
-        if row.key is not None and row.load is not None:
+        if row.key is not None and row.load is not None and row.home is None:
             other = self._one("find_open_run", key=row.key, workflow=row.workflow)
             if other is not None:
                 raise KeyConflict(
@@ -176,6 +215,20 @@ class RowWriter:
                     remedy="Nothing is to be done: it is applied once",
                     applied=key.entry,
                 )
+
+    def _new_effects(self, rows: Iterable[EffectRow]) -> list[EffectRow]:
+        new = dict[tuple[str, str], EffectRow]()
+        for row in rows:
+            known = new.get((row.action, row.key))
+            if known is None:
+                found = self._one("find_effect", action=row.action, key=row.key)
+                if found is None:
+                    new[row.action, row.key] = row
+                    continue
+                known = EffectRow._make(found)
+            if known.op_key != row.op_key:
+                raise second_cause(row, known)
+        return list(new.values())
 
     def _is_new_event(self, row: InboxRow) -> bool:
         found = self._one("find_event", source=row.source, message=row.message)
@@ -207,6 +260,18 @@ def contradiction(row: FactRow, label: str, value: str | None) -> Contradiction:
     )
 
 
+def second_cause(row: EffectRow, known: EffectRow) -> SecondCause:
+    """Say that an action took effect for a business key already."""
+    return SecondCause(
+        f"{row.action} took effect for {row.key!r} already, by {known.op_key}, and {row.op_key} causes it again",
+        remedy="Drop one of the two causes, or give them different keys",
+        action=row.action,
+        key=row.key,
+        recorded={"op_key": known.op_key, "causes": known.causes},
+        refused={"op_key": row.op_key, "causes": row.causes},
+    )
+
+
 def refusal(error: Exception, decision: Decision) -> MinuetError:
     """Say that rows of a decision cannot be stored at all: a wrong type, a number or a text that no column takes."""
     return StoreError(
@@ -226,6 +291,11 @@ def _last_changes(rows: Iterable[RunChange]) -> list[RunChange]:
     return list({row.run: row for row in rows}.values())
 
 
+def _farthest(rows: Iterable[SeenRow]) -> list[SeenRow]:
+    """Keep the largest number of each stream."""
+    return list({row[:3]: row for row in sorted(rows)}.values())
+
+
 def _last_rows(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Keep the last word on each key: a subscription has one column of it, a delivery two."""
+    """Keep the last word on each key: a subscription has one column of it, a delivery or activation two."""
     return list({(row[0], row[1]): row for row in rows}.values())

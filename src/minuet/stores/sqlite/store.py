@@ -17,15 +17,28 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from minuet.engine.port import LetterFilter, Opened, Outcome, RunFilter, StoredDelivery, StoredRun, Work
+from minuet.engine.port import (
+    LetterFilter,
+    Opened,
+    Outcome,
+    RunFilter,
+    StoredDelivery,
+    StoredRun,
+    StreamedDelivery,
+    Work,
+)
 from minuet.engine.row import (
+    ActivationRow,
     AttemptRow,
     AuditRow,
     Decision,
+    EarlyRow,
+    EffectRow,
     EventRow,
     InboxRow,
     PlanRow,
     RunRow,
+    SendingRow,
     SubscriptionRow,
     TimerRow,
     WaitRow,
@@ -42,7 +55,15 @@ from minuet.stores.sqlite.writer import Writer
 READERS_MAX = 3
 _QUERIES = Path(__file__).parent / "queries"
 # What a run's end removes, the run last.
-_FORGOTTEN = ("forget_facts", "forget_attempts", "forget_timers", "forget_waits", "forget_inbox", "forget_runs")
+_FORGOTTEN = (
+    "forget_carried",
+    "forget_facts",
+    "forget_attempts",
+    "forget_timers",
+    "forget_waits",
+    "forget_inbox",
+    "forget_runs",
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,6 +107,10 @@ class _ReadSide:
     async def runs_to_load(self, after: int, limit: int) -> list[int]:
         """Give ids above `after`, ascending, of runs with `load` 1."""
         return await self._read(Reads.runs_to_load, after, limit)
+
+    async def unfinished_runs(self, after: int, limit: int) -> list[int]:
+        """Give ids above `after`, ascending, of runs that have not ended, or have something left to do."""
+        return await self._read(Reads.unfinished_runs, after, limit)
 
     async def timers_due(self, until_ms: int, limit: int) -> list[TimerRow]:
         """Give timers due at or before this instant, earliest first."""
@@ -155,6 +180,26 @@ class _ReadSide:
         """Find a published event by its identity; by the message alone where the source is None."""
         return await self._read(Reads.find_published, source, message)
 
+    async def published_by(self, prefix: str) -> list[EventRow]:
+        """Give published events whose ids begin so (at least one character), in the order of their commits."""
+        return await self._read(Reads.published_by, prefix)
+
+    async def previous_of(self, events: Sequence[EventRow]) -> list[int]:
+        """Give the entry of the event before each of these, of its source, type and key; 0: there is none (left)."""
+        return await self._read(Reads.previous_of, events)
+
+    async def deliveries_of(self, subscription: int, entries: Sequence[int]) -> list[StoredDelivery]:
+        """Give the deliveries of these entries, in any state; those that have none are left out."""
+        return await self._read(Reads.deliveries_of, subscription, entries)
+
+    async def deliveries_streamed(self, subscription: int) -> list[StreamedDelivery]:
+        """Give what is recorded of events from elsewhere: those that have a `sequence`."""
+        return await self._read(Reads.deliveries_streamed, subscription)
+
+    async def seen(self, subscription: int, streams: Sequence[tuple[str, str]]) -> list[tuple[str, str, int]]:
+        """Give (source, key, sequence) of those of these (source, key) of which something was applied, or left."""
+        return await self._read(Reads.seen, subscription, streams)
+
     async def deliveries_due(self, subscription: int, until_ms: int, limit: int) -> list[StoredDelivery]:
         """Give deliveries in state `waiting` that are due, earliest first."""
         return await self._read(Reads.deliveries_due, subscription, until_ms, limit)
@@ -178,6 +223,30 @@ class _ReadSide:
     async def dead_letters(self, which: LetterFilter) -> list[StoredDelivery]:
         """List deliveries that are `dead` or `skipped`, oldest first."""
         return await self._read(Reads.dead_letters, which)
+
+    async def log_after(self, after: int, limit: int) -> list[EventRow]:
+        """Give published events of any type above this entry, in the order of their commits."""
+        return await self._read(Reads.log_after, after, limit)
+
+    async def sending(self, after: int, limit: int) -> list[SendingRow]:
+        """Give messages above this entry that the broker has not confirmed, in the order of their commits."""
+        return await self._read(Reads.sending, after, limit)
+
+    async def early(self, digest: str | None, limit: int) -> list[EarlyRow]:
+        """Give messages that came before this plan (before any, where None), oldest first."""
+        return await self._read(Reads.early, digest, limit)
+
+    async def runs_of_others(self, after: int, limit: int) -> list[tuple[int, str]]:
+        """Give (run, home), ascending above `after`, of unfinished runs that end elsewhere."""
+        return await self._read(Reads.runs_of_others, after, limit)
+
+    async def activations(self) -> list[ActivationRow]:
+        """Give who is to know which plan, and who has said so."""
+        return await self._read(Reads.activations)
+
+    async def find_effect(self, action: str, key: str) -> EffectRow | None:
+        """Find the effect of an action for a business key."""
+        return await self._read(Reads.find_effect, action, key)
 
     async def plans(self) -> list[PlanRow]:
         """Give all plans."""
@@ -298,6 +367,7 @@ class SqliteStore(_ReadSide):
         which = {"until": until_entry, "limit": limit}
 
         def remove(connection: sqlite3.Connection) -> int:
+            connection.execute(self._queries["forget_discarded"], which)
             return connection.execute(self._queries["forget_events"], which).rowcount
 
         return await asyncio.wrap_future(self._open_writer().perform(remove))

@@ -34,7 +34,7 @@ limit :limit;
 -- name: parked_attempts
 select
     r.run, r.workflow, r.digest, r.key, r.input, r.state, r.load, r.paused, r.dirty, r.reason, r.result,
-    r.started_at_ms, r.ended_at_ms,
+    r.started_at_ms, r.ended_at_ms, r.home,
     a.run, a.position, a.round, a.direction, a.state, a.attempts, a.next_at_ms, a.first_at_ms, a.last_at_ms, a.error
 from minuet_attempt as a
 inner join minuet_run as r on r.run = a.run

@@ -27,7 +27,7 @@ where (subscription = ? and entry = ?);
 -- name: deliveries_due
 select
     d.subscription, d.entry, d.key, d.state, d.attempts, d.next_at_ms, d.first_at_ms, d.last_at_ms, d.errors, d.reason, d.fingerprint, d.body,
-    o.entry, o.source, o.message, o.event, o.version, o.key, o.body, o.hops, o.causes, o.time_ms, o.at_ms,
+    o.entry, o.source, o.message, o.event, o.version, o.key, o.body, o.hops, o.causes, o.time_ms, o.at_ms, o.sequence, o.previous,
     s.name
 from minuet_delivery as d indexed by minuet_delivery_due
 inner join minuet_outbox as o on o.entry = d.entry
@@ -42,7 +42,7 @@ select min(next_at_ms) from minuet_delivery where subscription = :subscription a
 -- name: deliveries_held
 select
     d.subscription, d.entry, d.key, d.state, d.attempts, d.next_at_ms, d.first_at_ms, d.last_at_ms, d.errors, d.reason, d.fingerprint, d.body,
-    o.entry, o.source, o.message, o.event, o.version, o.key, o.body, o.hops, o.causes, o.time_ms, o.at_ms,
+    o.entry, o.source, o.message, o.event, o.version, o.key, o.body, o.hops, o.causes, o.time_ms, o.at_ms, o.sequence, o.previous,
     s.name
 from minuet_delivery as d indexed by minuet_delivery_key
 inner join minuet_outbox as o on o.entry = d.entry
@@ -59,7 +59,7 @@ select key, min(entry), 'held' from minuet_delivery where subscription = :subscr
 -- name: deliveries_running
 select
     d.subscription, d.entry, d.key, d.state, d.attempts, d.next_at_ms, d.first_at_ms, d.last_at_ms, d.errors, d.reason, d.fingerprint, d.body,
-    o.entry, o.source, o.message, o.event, o.version, o.key, o.body, o.hops, o.causes, o.time_ms, o.at_ms,
+    o.entry, o.source, o.message, o.event, o.version, o.key, o.body, o.hops, o.causes, o.time_ms, o.at_ms, o.sequence, o.previous,
     s.name
 from minuet_delivery as d
 inner join minuet_outbox as o on o.entry = d.entry
@@ -71,7 +71,7 @@ limit :limit;
 -- name: dead_letters
 select
     d.subscription, d.entry, d.key, d.state, d.attempts, d.next_at_ms, d.first_at_ms, d.last_at_ms, d.errors, d.reason, d.fingerprint, d.body,
-    o.entry, o.source, o.message, o.event, o.version, o.key, o.body, o.hops, o.causes, o.time_ms, o.at_ms,
+    o.entry, o.source, o.message, o.event, o.version, o.key, o.body, o.hops, o.causes, o.time_ms, o.at_ms, o.sequence, o.previous,
     s.name
 from minuet_delivery as d
 inner join minuet_outbox as o on o.entry = d.entry
@@ -85,3 +85,34 @@ where
     and (d.last_at_ms, d.subscription, d.entry) > (:after_ms, :after_subscription, :after_entry)
 order by d.last_at_ms, d.subscription, d.entry
 limit :limit;
+
+-- name: deliveries_of
+select
+    d.subscription, d.entry, d.key, d.state, d.attempts, d.next_at_ms, d.first_at_ms, d.last_at_ms, d.errors, d.reason, d.fingerprint, d.body,
+    o.entry, o.source, o.message, o.event, o.version, o.key, o.body, o.hops, o.causes, o.time_ms, o.at_ms, o.sequence, o.previous,
+    s.name
+from minuet_delivery as d
+inner join minuet_outbox as o on o.entry = d.entry
+inner join minuet_subscription as s on s.subscription = d.subscription
+where d.subscription = :subscription and d.entry in (select value from json_each(:entries));
+
+-- name: deliveries_streamed
+select d.entry, d.key, d.state, d.reason, d.first_at_ms, o.source, o.key, o.sequence, o.previous
+from minuet_delivery as d
+inner join minuet_outbox as o on o.entry = d.entry
+where d.subscription = :subscription and o.sequence is not null
+order by d.entry;
+
+-- name: record_seen
+insert into minuet_seen (subscription, source, key, sequence)
+values (?, ?, ?, ?)
+on conflict (subscription, source, key) do update
+set sequence = max(sequence, excluded.sequence);
+
+-- name: seen
+select s.source, s.key, s.sequence
+from json_each(:streams) as given
+cross join minuet_seen as s
+where
+    s.subscription = :subscription
+    and s.source = json_extract(given.value, '$[0]') and s.key = json_extract(given.value, '$[1]');

@@ -18,3 +18,19 @@ order by run, seq;
 
 -- name: forget_facts
 delete from minuet_fact where run in (select value from json_each(:runs));
+
+-- name: record_carried
+insert into minuet_carry (run, seq, carried)
+values (?, ?, ?);
+
+-- name: carried_of_run
+select run, seq, carried from minuet_carry where run = :run order by seq;
+
+-- name: carried_of_runs
+select run, seq, carried
+from minuet_carry
+where run in (select value from json_each(:runs))
+order by run, seq;
+
+-- name: forget_carried
+delete from minuet_carry where run in (select value from json_each(:runs));

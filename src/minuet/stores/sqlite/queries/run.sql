@@ -1,8 +1,8 @@
 -- name: record_runs
 insert into minuet_run (
-    run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+    run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 )
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: change_runs
 with change (state, load, paused, dirty, reason, result, ended_at_ms, run) as (
@@ -16,32 +16,32 @@ from change
 where minuet_run.run = change.run;
 
 -- name: load_run
-select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 from minuet_run
 where run = :run;
 
 -- name: load_runs
-select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 from minuet_run
 where run in (select value from json_each(:runs));
 
 -- name: find_run
-select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 from minuet_run
 where run = (select max(run) from minuet_run where key = :key and workflow = :workflow);
 
 -- name: find_run_of_any_workflow
-select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 from minuet_run
 where run = (select max(run) from minuet_run where key = :key);
 
 -- name: find_open_run
 select run
 from minuet_run
-where key = :key and workflow = :workflow and load is not null;
+where key = :key and workflow = :workflow and load is not null and home is null;
 
 -- name: list_runs
-select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 from minuet_run
 where
     run >= :since and run < :before
@@ -51,7 +51,7 @@ order by run desc
 limit :limit;
 
 -- name: list_runs_of_workflow
-select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 from minuet_run
 where
     workflow = :workflow and run >= :since and run < :before
@@ -61,7 +61,7 @@ order by run desc
 limit :limit;
 
 -- name: list_runs_of_key
-select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 from minuet_run
 where
     key = :key and run >= :since and run < :before
@@ -72,7 +72,7 @@ order by run desc
 limit :limit;
 
 -- name: list_paused_runs
-select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 from minuet_run
 where
     paused = 1 and run >= :since and run < :before
@@ -82,7 +82,7 @@ order by run desc
 limit :limit;
 
 -- name: list_runs_of_rare_states
-select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 from minuet_run
 where
     state in (select value from json_each(:states)) and state not in ('running', 'completed')
@@ -94,7 +94,7 @@ limit :limit;
 
 -- name: list_open_runs
 select * from (
-    select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+    select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
     from minuet_run
     where
         load = 0 and run >= :since and run < :before
@@ -106,7 +106,7 @@ select * from (
 )
 union all
 select * from (
-    select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+    select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
     from minuet_run
     where
         load = 1 and run >= :since and run < :before
@@ -128,8 +128,22 @@ select digest, count(*) from minuet_run indexed by minuet_run_load where load is
 -- name: runs_to_load
 select run from minuet_run where load = 1 and run > :after order by run limit :limit;
 
+-- name: unfinished_runs
+select * from (select run from minuet_run where load = 0 and run > :after order by run limit :limit)
+union all
+select * from (select run from minuet_run where load = 1 and run > :after order by run limit :limit)
+order by run
+limit :limit;
+
+-- name: runs_of_others
+select run, home
+from minuet_run
+where home is not null and load is not null and run > :after
+order by run
+limit :limit;
+
 -- name: parked_runs
-select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms
+select run, workflow, digest, key, input, state, load, paused, dirty, reason, result, started_at_ms, ended_at_ms, home
 from minuet_run
 where
     state in ('quarantined', 'stuck')
