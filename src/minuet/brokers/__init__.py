@@ -1,0 +1,1 @@
+"""Brokers: each carries messages as the port in `engine.broker` promises, and decides nothing."""
