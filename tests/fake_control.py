@@ -166,6 +166,7 @@ class FakeControl:
         since_ms: int | None = None,
         before: str | None = None,
         limit: int = 50,
+        late: bool = False,
     ) -> list[RunView]:
         self.asked.append(("runs", states, workflow, key, since_ms, before, limit))
         found = [
@@ -176,6 +177,7 @@ class FakeControl:
             and key in (None, v.key)
             and (since_ms is None or v.started_at_ms >= since_ms)
             and (before is None or v.run < before)
+            and (not late or any(w.late for w in v.waiting))
         ]
         return found[:limit]
 
@@ -234,6 +236,10 @@ class FakeControl:
             PlanView(workflow="greet", digest=digest, style="orchestration", current=True, open_runs=2, created_at_ms=1)
             for digest in self.plan_texts
         ]
+
+    async def retire(self, plan: str, *, who: str = "", note: str | None = None) -> Acknowledged:
+        self.asked.append(("retire", plan, who, note))
+        return Acknowledged(outcome="retired", message=f"{plan} is removed")
 
     async def plan(self, name: str) -> bytes:
         for digest, text in self.plan_texts.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -10,29 +9,16 @@ from typing import Any, Self, TypeVar
 
 from minuet.contracts.message import event_spec
 from minuet.contracts.service import Service, service_spec
-from minuet.engine.port import RunFilter, Store
-from minuet.engine.program import Program
-from minuet.engine.row import Decision, PlanRow
-from minuet.errors import Conflict, DeclarationError, NotRunning, PlanInvalid, WorkflowRefused
-from minuet.ids import RunIds
-from minuet.plans.check import check
-from minuet.plans.plan import Plan, load_plan, make_plan
+from minuet.errors import Conflict, DeclarationError, NotRunning, WorkflowRefused
+from minuet.finding import Finding
+from minuet.plans.check import check, warnings
+from minuet.plans.plan import Plan, make_plan
 from minuet.runtime.client import Verbs, decode_result, encode_input, result_of
 from minuet.runtime.clock import SystemClock, WaitingClock
-from minuet.runtime.handler import Handlers
-from minuet.runtime.inlet import Inlet, reactions_of
+from minuet.runtime.hosts import Hosts
+from minuet.runtime.inlet import reactions_of
 from minuet.runtime.local import LocalControl
-from minuet.runtime.local_letters import LocalLetters
-from minuet.runtime.matcher import EventMatcher
-from minuet.runtime.participant import Participant
-from minuet.runtime.recovery import Recovery
-from minuet.runtime.retention import Retention
 from minuet.runtime.settings import Settings, load_settings
-from minuet.runtime.threads import Threads
-from minuet.runtime.ticker import Ticker
-from minuet.runtime.transaction import SetupCall, StatementTransaction, until_first_statement
-from minuet.runtime.worker import Worker
-from minuet.stores.opening import open_store
 from minuet.workflows.workflow import Workflow
 
 A = TypeVar("A")
@@ -95,10 +81,20 @@ class App(Verbs):
             raise WorkflowRefused(findings)
         return {name: make_plan(w.tree, settings.placement(name)) for name, w in self.workflows.items()}
 
+    def warnings(self, settings: Settings | None = None) -> list[Finding]:
+        """Give what can be performed, and had better be said otherwise; the log has it when the app is opened."""
+        settings = settings or load_settings(app=self.given)
+        return [f for w in self.workflows.values() for f in warnings(w.tree, settings.placement(w.name))]
+
     @property
     def control(self) -> LocalControl:
         """The plain verbs, for tools. Raises NotRunning unless the app is open."""
         return self._running.control
+
+    @property
+    def hosts(self) -> Hosts:
+        """The participants, for tools and tests. Raises NotRunning unless the app is open."""
+        return self._running.hosts
 
     @property
     def _running(self) -> _Opened:
@@ -117,6 +113,8 @@ class App(Verbs):
             raise Conflict(f"the app {self.name!r} is open already", remedy="Open it once")
         settings = settings or load_settings(app=self.given)
         plans = self.plans(settings)
+        for finding in self.warnings(settings):
+            log.warning("%s", finding)
         opened = _Opened(self, settings, plans)
         await opened.open()
         self._opened = opened
@@ -143,7 +141,7 @@ class App(Verbs):
 
     def publish_address(self, url: str) -> None:
         """Say beside the store where this process can be reached, for the command line."""
-        publish: Callable[[str], None] | None = getattr(self._running.store, "publish_address", None)
+        publish: Callable[[str], None] | None = getattr(self.hosts.home.store, "publish_address", None)
         if publish is not None:
             publish(url)
 
@@ -152,102 +150,15 @@ class _Opened:
     """The parts of an open app."""
 
     def __init__(self, app: App, settings: Settings, plans: dict[str, Plan]) -> None:
-        self._app, self._settings, self._plans = app, settings, plans
-        clock = app.clock
-        self.store: Store = open_store(settings.store_url)
-        self.participant = Participant(self.store, clock, runs_in_memory=settings.runs_in_memory, ids=RunIds())
-        self.threads = Threads(settings.threads, settings.abandoned_threads)
-        handlers = Handlers(app.services, app._provided)  # noqa: SLF001 - one unit, in two classes
-        self.worker = Worker(self.participant, handlers, clock, slots=settings.slots, threads=self.threads)
-        self.ticker = Ticker(self.participant, clock)
-        self.matcher = EventMatcher(self.participant, clock)
-        self.inlet = Inlet(
-            self.participant,
-            app.services,
-            app._provided,  # noqa: SLF001 - as above
-            retry=settings.retry,
-            slots=settings.slots,
-        )
-        self.recovery = Recovery(self.participant, clock)
-        self.retention = Retention(self.participant, clock, settings.retention_ms, settings.event_retention_ms)
-        self.participant.worker = self.worker
-        self.participant.ticker = self.ticker
-        self.participant.matcher = self.matcher
-        self.participant.inlet = self.inlet
-        self.control = LocalControl(
-            self.participant,
-            self.worker,
-            self.recovery,
-            self.threads,
-            app.workflows,
-            plans,
-            app.events,
-            app.services,
-            LocalLetters(self.participant, self.inlet, app.events),
-        )
+        self._plans = plans
+        self.hosts = Hosts(app.name, app.services, app.clock, settings, app._provided)  # noqa: SLF001 - one unit
+        self.control = LocalControl(self.hosts, app.workflows, plans, app.events, app.services)
 
     async def open(self) -> None:
-        await self.store.open(self.participant.on_outcomes)
-        try:
-            for newest in await self.store.list_runs(RunFilter(limit=1)):
-                self.participant.ids.follow(newest.run)
-            await self._setup()
-            await self._learn_plans()
-            await self.inlet.open()
-        except BaseException:
-            await self.store.close()
-            raise
-        self.matcher.open()
-        self.ticker.open()
-        self.recovery.open()
-        self.retention.open()
-
-    async def _setup(self) -> None:
-        transaction = StatementTransaction()
-        for service in self._app.services:
-            if type(service).setup is Service.setup:
-                continue
-            coroutine = service.setup(transaction)
-            first, _ = await until_first_statement(coroutine)
-            if first is None:
-                continue
-            work = SetupCall(coroutine, first)
-            await self.store.setup(work)
-            if work.error is not None:
-                raise work.error
-
-    async def _learn_plans(self) -> None:
-        participant = self.participant
-        known = set()
-        for row in await self.store.plans():
-            known.add(row.digest)
-            try:
-                participant.add_program(Program(load_plan(row.body), self._settings.retry))
-            except PlanInvalid as e:
-                log.error("%s", e)  # noqa: TRY400 - the message says it all
-                participant.broken[row.digest] = str(e)
-        new = Decision()
-        now = participant.clock.now_ms()
-        new.plans = [
-            PlanRow(p.digest, p.workflow, p.to_json().decode(), now)
-            for p in self._plans.values()
-            if p.digest not in known
-        ]
-        if new.plans:
-            await participant.record(new)
-        for plan in self._plans.values():
-            if plan.digest not in participant.programs:
-                participant.add_program(Program(plan, self._settings.retry))
+        await self.hosts.open(list(self._plans.values()))
 
     async def close(self, grace_ms: int) -> None:
-        participant = self.participant
-        participant.stopping = True
-        await self.ticker.close()
-        await asyncio.gather(self.worker.stop(grace_ms), self.inlet.stop(grace_ms))
-        await participant.drain()
-        await participant.close()
-        await self.store.close()
-        self.threads.close()
+        await self.hosts.close(grace_ms)
 
 
 def _events(given: Iterable[type], workflows: Iterable[AnyWorkflow], services: Sequence[Service]) -> dict[str, type]:

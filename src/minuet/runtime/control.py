@@ -70,8 +70,12 @@ class Control(Protocol):
         since_ms: int | None = None,
         before: str | None = None,
         limit: int = 50,
+        late: bool = False,
     ) -> list[RunView]:
-        """List runs, newest first, without facts; `before` is a run id, for the next page."""
+        """List runs, newest first, without facts; `before` is a run id, for the next page.
+
+        `late`: only those that wait for something longer than is usual.
+        """
         ...
 
     async def send(
@@ -134,6 +138,15 @@ class Control(Protocol):
 
     async def plan(self, name: str) -> bytes:
         """Give a plan as JSON text, by digest (or its beginning), or by workflow: then the current one."""
+        ...
+
+    async def retire(self, plan: str, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """Have nobody know a plan any more, named by (the beginning of) its digest.
+
+        Raises:
+            NotFound: there is no such plan.
+            Conflict: an unfinished run has it (M605), or new runs take it.
+        """
         ...
 
     async def health(self) -> Health:

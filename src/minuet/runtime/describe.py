@@ -11,7 +11,7 @@ from minuet.engine import decide, progress
 from minuet.engine.knowledge import Knowledge
 from minuet.engine.port import StoredRun
 from minuet.engine.program import Program
-from minuet.engine.row import ENDED, SETTLED, AttemptRow, FactRow, InboxRow, RunRow, RunState
+from minuet.engine.row import ENDED, SETTLED, AttemptRow, EarlyRow, FactRow, InboxRow, RunRow, RunState
 from minuet.ids import run_text
 from minuet.plans.plan import Plan
 from minuet.runtime.view import DeadLetterView, FactView, FailedView, RejectionView, RunView, WaitingView
@@ -53,7 +53,7 @@ def stored(found: StoredRun, program: Program | None, k: Knowledge | None, now_m
             k = decide.recall(program, found, now_ms).knowledge
         except Exception as e:  # a run that cannot be understood is shown as far as it can be
             reason = f"{reason or ''} {type(e).__name__}: {e}".strip()
-    waiting = [] if k is None or row.state in ENDED else [_waiting(w) for w in progress.waiting(k)]
+    waits = [] if k is None or row.state in ENDED else [waiting(w) for w in progress.waiting(k)]
     return RunView(
         run=run_text(row.run),
         key=row.key if row.key is not None else run_text(row.run),
@@ -69,12 +69,13 @@ def stored(found: StoredRun, program: Program | None, k: Knowledge | None, now_m
         at="" if k is None or row.state in ENDED else progress.at(k),
         result=_result(row.state, row.result),
         rejection=_rejection(row.state, row.result),
-        waiting=waiting,
+        waiting=waits,
         facts=[_fact(plan, f) for f in found.facts] if facts else [],
     )
 
 
-def _waiting(w: progress.Waiting) -> WaitingView:
+def waiting(w: progress.Waiting) -> WaitingView:
+    """Give what is told of something that a run waits for."""
     return WaitingView(
         position=w.position,
         round=w.round,
@@ -85,6 +86,11 @@ def _waiting(w: progress.Waiting) -> WaitingView:
         until_ms=w.until_ms,
         detail=w.detail,
     )
+
+
+def facts(plan: Plan | None, rows: Sequence[FactRow]) -> list[FactView]:
+    """Give what is told of facts."""
+    return [_fact(plan, f) for f in rows]
 
 
 def _fact(plan: Plan | None, f: FactRow) -> FactView:
@@ -196,3 +202,28 @@ def failed(
         for x in letters
     ]
     return sorted(found, key=lambda f: f.first_at_ms)
+
+
+def kept(rows: Sequence[tuple[str, EarlyRow]]) -> list[FailedView]:
+    """Give messages that cannot be taken, with the ids under which a person speaks of them."""
+    return [
+        FailedView(
+            kind="message",
+            run=None,
+            key=_subject(row),
+            workflow="",
+            position=row.topic,
+            direction="",
+            reason=row.reason,
+            attempts=0,
+            first_at_ms=row.at_ms,
+            last_at_ms=row.at_ms,
+            id=id_,
+        )
+        for id_, row in rows
+    ]
+
+
+def _subject(row: EarlyRow) -> str:
+    envelope = _data(row.envelope)
+    return str(envelope.get("subject", "")) if isinstance(envelope, dict) else ""

@@ -14,8 +14,9 @@ from minuet.contracts.handler import Context, Transaction
 from minuet.contracts.service import Service, service_spec
 from minuet.engine import bound
 from minuet.engine.answer import Answer, Done, Failed, Rejected
-from minuet.engine.knowledge import COMPENSATION, Action
-from minuet.errors import DeclarationError, InvalidPayload, MinuetError
+from minuet.engine.effect import parked
+from minuet.engine.knowledge import COMPENSATION, MISSING, Action
+from minuet.errors import DeclarationError, InvalidPayload, MinuetError, SecondCause
 from minuet.ids import op_key, run_text
 from minuet.workflows.expression import ExpressionFailed
 
@@ -44,6 +45,7 @@ class Handler:
         "name",
         "returns_nothing",
         "service",
+        "takes_back",
         "transactional",
         "wants_context",
     )
@@ -59,6 +61,7 @@ class Handler:
         self.decoders: dict[str, Callable[[bytes], Any]] = {p.name: codec_for(p.type).decode for p in spec.parameters}
         self.returns_nothing = spec.result in (None, type(None))
         self.encode = codec_for(spec.result).encode_checked
+        self.takes_back = False  # whether it undoes an action that publishes
         self.transactional: str | None = None
         self.wants_context: str | None = None
         self.injected: dict[str, Any] = {}
@@ -85,7 +88,8 @@ class Handler:
         try:
             if action.direction == COMPENSATION:
                 name, decode = next(iter(self.decoders.items()))
-                found = {name: decode(k.outcomes[rule.position, round_][1] or b"null")}
+                done = k.outcomes.get((rule.position, round_)) or k.outcomes[rule.position + "!", round_]  # its verdict
+                found = {name: decode(done[1] or b"null")}
             else:
                 decoders = self.decoders
                 found = {name: decoders[name](k.raw(v, round_)) for name, v in rule.arguments if name in decoders}
@@ -102,7 +106,11 @@ class Handler:
         """Give what an action may know of the work that it is doing."""
         k, rule = action.knowledge, action.rule
         run_rule = k.program.runs[rule.position]
-        inputs = {name: msgspec.Raw(k.raw(v, action.round)) for name, v in run_rule.arguments}
+        inputs = {
+            name: msgspec.Raw(k.raw(v, action.round))
+            for name, v in run_rule.arguments
+            if k.read(v, action.round) is not MISSING  # who compensates another's step has not heard all of it
+        }
         return Context(
             run=run_text(k.run),
             key=k.key if k.key is not None else run_text(k.run),
@@ -132,6 +140,8 @@ class Handler:
             except Exception as e:
                 return Failed(f"{self.name} rejected with details that are no JSON: {_told(e)}", final=True)
             return Rejected(type(error).code, _told(error), details)
+        if isinstance(error, SecondCause):
+            return parked(error.message)
         final = isinstance(error, DeclarationError) or (
             isinstance(error, MinuetError) and error.code == "foreign-await"
         )
@@ -188,7 +198,8 @@ class Handlers:
         for service in services:
             spec = service_spec(type(service))
             for a in spec.actions.values():
-                self._by_name[spec.name, a.name] = Handler(service, a, provided)
+                handler = self._by_name[spec.name, a.name] = Handler(service, a, provided)
+                handler.takes_back = a.compensates is not None and bool(spec.actions[a.compensates].emits)
 
     def find(self, service: str, action: str) -> Handler | None:
         """Give the handler of an action, if this program has it."""

@@ -130,6 +130,7 @@ class HttpControl:
         since_ms: int | None = None,
         before: str | None = None,
         limit: int = 50,
+        late: bool = False,
     ) -> list[RunView]:
         """List runs, newest first."""
         query = {
@@ -139,6 +140,7 @@ class HttpControl:
             "since_ms": since_ms,
             "before": before,
             "limit": limit,
+            "late": "true" if late else None,
         }
         return (await self._get("/api/v1/runs", _Page, query)).runs
 
@@ -199,6 +201,11 @@ class HttpControl:
     async def plan(self, name: str) -> bytes:
         """Give a plan as JSON text."""
         return (await self._ask("GET", f"/api/v1/plans/{quote(name, safe='')}")).content
+
+    async def retire(self, plan: str, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """Have nobody know a plan any more."""
+        path, body = f"/api/v1/plans/{quote(plan, safe='')}/retire", {"who": who, "note": note}
+        return self._read(await self._ask("POST", path, body=body), Acknowledged)
 
     async def health(self) -> Health:
         """Say how the process is."""

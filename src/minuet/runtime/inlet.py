@@ -6,21 +6,26 @@ would after a restart. Nothing depends on being woken: everything is looked for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import socket
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from minuet.contracts.action import ReactionSpec, RetryPolicy
 from minuet.contracts.message import event_spec
 from minuet.contracts.service import Service, service_spec
 from minuet.engine.inbox import Policy
+from minuet.engine.order import GapPolicy
 from minuet.engine.row import Decision, EventRow, SubscriptionRow
+from minuet.engine.taken_back import taken_back_type
 from minuet.errors import NotFound
+from minuet.runtime.acting import Acting
 from minuet.runtime.handler import Handler, reaction_handler
 from minuet.runtime.participant import Participant
+from minuet.runtime.slots import watch
 from minuet.runtime.subscriber import Subscriber
 
 LOOK_EVERY_MS = 1_000
-WATCH_EVERY_MS = 250
 
 
 class Inlet:
@@ -34,15 +39,23 @@ class Inlet:
         *,
         retry: RetryPolicy,
         slots: int,
+        acting: Acting | None = None,
     ) -> None:
         self._participant = participant
         self._retry = retry
         self._slots = slots
-        self._reactions: dict[str, tuple[ReactionSpec, Handler]] = {}
+        self._acting = acting
+        self._reactions: dict[str, tuple[ReactionSpec, Handler, Handler | None]] = {}
         for service in services:
-            for spec in service_spec(type(service)).reactions.values():
+            declared = service_spec(type(service))
+            for spec in declared.reactions.values():
                 handler = reaction_handler(service, spec, provided)
-                self._reactions[handler.name] = spec, handler
+                undo = declared.actions[spec.on_compensated] if spec.on_compensated is not None else None
+                self._reactions[handler.name] = (
+                    spec,
+                    handler,
+                    Handler(service, undo, provided) if undo is not None else None,
+                )
         self._by_event: dict[str, list[Subscriber]] = {}
         self.subscribers: dict[str, Subscriber] = {}
 
@@ -59,7 +72,7 @@ class Inlet:
             decision.ensure_messages().subscriptions = changed
             await self._participant.record(decision)
         for name, row in rows.items():
-            spec, handler = self._reactions[name]
+            spec, handler, undo = self._reactions[name]
             subscriber = Subscriber(
                 self._participant,
                 handler,
@@ -67,30 +80,37 @@ class Inlet:
                 row,
                 limit=spec.limit or self._slots,
                 wake_all=self.wake,
+                acting=None if self._acting is None else self._acting.of(name, handler),
+                undo=undo,
             )
             self.subscribers[name] = subscriber
-            self._by_event.setdefault(row.event, []).append(subscriber)
+            for event in (row.event, row.also):
+                if event is not None:
+                    self._by_event.setdefault(event, []).append(subscriber)
         for subscriber in self.subscribers.values():
             subscriber.open(last)
         if self.subscribers:
             self._participant.spawn(self._look())
-            self._participant.spawn(self._watch())
+            pools = [subscriber.slots for subscriber in self.subscribers.values()]
+            self._participant.spawn(watch(pools, self._participant.clock))
 
     async def _rows(self, known: Mapping[str, SubscriptionRow], last: int) -> dict[str, SubscriptionRow]:
         """Give the row of each reaction: as it is, or where a new one begins."""
         now = self._participant.clock.now_ms()
         number = max((row.subscription for row in known.values()), default=0)
         rows = {}
-        for name, (spec, _) in self._reactions.items():
+        for name, (spec, _, undo) in self._reactions.items():
             event = _event(spec)
+            also = taken_back_type(event) if undo is not None else None
             row = known.get(name)
             if row is None:
                 number += 1
-                rows[name] = SubscriptionRow(number, name, event, await self._beginning(spec, last), 1, now)
-            elif row.event != event:  # another event under the name of a reaction that was there: it begins anew
-                rows[name] = row._replace(event=event, position=await self._beginning(spec, last), active=1)
-            else:
-                rows[name] = row._replace(active=1)
+                row = SubscriptionRow(number, name, event, -1, 1, now)
+            # It begins anew under the name of a reaction that heard another event, and wherever each process is told.
+            if row.position < 0 or row.event != event or spec.cardinality == "all":
+                began = await self._beginning(spec, last)
+                row = row._replace(event=event, position=began, began=began)
+            rows[name] = row._replace(active=1, also=also)
         return rows
 
     async def _beginning(self, spec: ReactionSpec, last: int) -> int:
@@ -101,9 +121,14 @@ class Inlet:
         assert isinstance(spec.start, int)
         return await self._participant.store.entry_before(spec.start)
 
-    def hears(self, event: str) -> bool:
-        """Say whether some reaction here hears events of this type."""
-        return event in self._by_event
+    @property
+    def events(self) -> Collection[str]:
+        """The types of events that reactions here hear."""
+        return self._by_event.keys()
+
+    def since_ms(self, event: str) -> int:
+        """Give when the first reaction here began to hear events of this type; 0 where none does."""
+        return min((subscriber.since_ms for subscriber in self._by_event.get(event, ())), default=0)
 
     def wake(self, published: Iterable[EventRow]) -> None:
         """Look for events of these types: they are durable."""
@@ -136,12 +161,6 @@ class Inlet:
             for subscriber in self.subscribers.values():
                 subscriber.wake_due()
 
-    async def _watch(self) -> None:
-        while True:
-            await self._participant.clock.sleep_ms(WATCH_EVERY_MS)
-            for subscriber in self.subscribers.values():
-                subscriber.watch()
-
     async def stop(self, grace_ms: int) -> None:
         """Begin nothing more, and let what is under way come to its end, at most this long altogether."""
         clock = self._participant.clock
@@ -166,7 +185,21 @@ def policy_of(row: SubscriptionRow, spec: ReactionSpec, retry: RetryPolicy) -> P
         blocks=spec.order_key is not None and spec.poison == "block",
         accepts_newer=spec.newer == "accept",
         dedup_window_ms=spec.dedup_window_ms,
+        gaps=GapPolicy(
+            buffer_messages=spec.buffer_messages,
+            buffer_age_ms=spec.buffer_age_ms,
+            on_gap=spec.on_gap,
+            on_late=spec.on_late,
+        ),
+        also=row.also,
+        began=row.began,
+        instance=_instance() if spec.cardinality == "all" else "",
     )
+
+
+def _instance() -> str:
+    """Name this process, for the dead letters of reactions that each process has."""
+    return f"{socket.gethostname()}, process {os.getpid()}"
 
 
 def reactions_of(services: Sequence[Service]) -> list[ReactionSpec]:

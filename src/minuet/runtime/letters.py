@@ -126,8 +126,10 @@ class LetterReading:
                 newest=await self._store.newest_of(row.event),
                 active=bool(row.active),
                 since_ms=row.since_ms,
+                late=row.late,
             )
             for row in await self._store.subscriptions()
+            if not row.name.startswith("@")  # what a participant keeps for itself
         ]
 
     async def _stored(self, letter: str) -> StoredDelivery:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from minuet.contracts.codec import Codec, codec_for
 from minuet.contracts.message import event_spec
@@ -16,20 +18,25 @@ from minuet.engine import bound, decide
 from minuet.engine.answer import Answer, Done, Rejected
 from minuet.engine.decided import Decided
 from minuet.engine.knowledge import Knowledge
+from minuet.engine.port import RunFilter, StoredRun
 from minuet.engine.program import RESULT, Program
-from minuet.engine.row import ENDED, AuditRow, Decision, EventRow, RunRow, RunState
+from minuet.engine.row import ENDED, AuditRow, Decision, EventRow, PlanKey, RunRow, RunState
 from minuet.errors import Conflict, InvalidPayload, KeyConflict, MinuetError, NotFound
-from minuet.ids import run_text
+from minuet.ids import first_run, run_text
+from minuet.observe.usual import Usuals
 from minuet.plans.plan import Plan
 from minuet.runtime import describe
-from minuet.runtime.letters import Letters
-from minuet.runtime.participant import Participant
+from minuet.runtime.hosts import Hosts
+from minuet.runtime.letters import LetterReading, Letters
+from minuet.runtime.local_letters import LocalLetters
+from minuet.runtime.observed import observed
+from minuet.runtime.outgoing import with_notices
 from minuet.runtime.reading import Reading, number_of
-from minuet.runtime.recovery import Recovery
-from minuet.runtime.threads import Threads
-from minuet.runtime.view import Acknowledged, EventReceipt, Health, RunView
-from minuet.runtime.worker import Worker
+from minuet.runtime.spread_letters import SpreadLetters, message_id
+from minuet.runtime.view import Acknowledged, EventReceipt, FailedView, Health, PlanView, RunView
 from minuet.workflows.workflow import Workflow
+
+_PARKED = frozenset({RunState.STUCK, RunState.QUARANTINED})
 
 
 class LocalControl(Reading):
@@ -37,28 +44,32 @@ class LocalControl(Reading):
 
     def __init__(
         self,
-        participant: Participant,
-        worker: Worker,
-        recovery: Recovery,
-        threads: Threads,
+        hosts: Hosts,
         workflows: Mapping[str, Workflow[Any, Any, Any]],
         current: Mapping[str, Plan],
         events: Mapping[str, type],
         services: list[Service],
-        letters: Letters,
     ) -> None:
-        super().__init__(participant.store, participant.clock)
-        self.letters = letters
-        self._participant = participant
-        self._worker = worker
-        self._recovery = recovery
-        self._threads = threads
+        home = hosts.home
+        super().__init__(home.store, home.participant.clock)
+        self.letters: Letters
+        if hosts.broker is None:
+            self.letters = LocalLetters(home.participant, home.inlet, events)
+        else:
+            self.letters = SpreadLetters(hosts.listening, events)
+        self._hosts = hosts
+        self._participant = home.participant
+        hosts.on_home = self._attach
         self._workflows = workflows
         self._plans = current
         self._events = events
         self._specs = {s.name: s for s in (service_spec(type(x)) for x in services)}
         # Whoever starts a key holds its lock; one that nobody holds or waits for goes by itself.
         self._starting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    def _attach(self) -> None:
+        """Ask the home that was started again."""
+        self._store, self._participant = self._hosts.home.store, self._hosts.home.participant
 
     # Starting, and waiting for the end
 
@@ -104,10 +115,16 @@ class LocalControl(Reading):
         return codec.encode(codec.decode(raw))
 
     async def _started(self, workflow: str, key: str | None, raw: bytes | None, *, wait_for_room: bool) -> RunView:
+        self._require_active(workflow)
         await self._participant.room(wait=wait_for_room)
         d = self._participant.begin(self._plans[workflow].digest, key, raw)
         await self._participant.acknowledge(d)
         return describe.live(d.knowledge)
+
+    def _require_active(self, workflow: str) -> None:
+        """See that everybody whom the plan names knows it. Raises NotActive."""
+        if self._hosts.home.exchange is not None:
+            self._hosts.home.activation.require(self._plans[workflow])
 
     async def _replaced(self, row: RunRow) -> RunRow | None:
         """Cancel an unfinished run, and wait until it has ended; None: its key is free."""
@@ -141,12 +158,13 @@ class LocalControl(Reading):
         Gives the result as JSON text if that is at hand, else what became of the run. `input_` was written by the
         codec of the workflow's input: only its limits are still to be seen.
         """
-        if key is not None or self._workflows.get(flow.name) is not flow:
+        if key is not None or self._workflows.get(flow.name) is not flow or self._hosts.broker is not None:
             view, _ = await self.start(flow.name, input_, key=key)
             return await self.wait(view.run, None)
         flow.check_startable()
         if input_ is not None:
             check_limits(input_, max_bytes=bound.INPUT_BYTES)
+        self._require_active(flow.name)
         if not self._participant.has_room:
             await self._participant.room(wait=True)
         k = self._participant.begin(self._plans[flow.name].digest, None, input_).knowledge
@@ -164,17 +182,19 @@ class LocalControl(Reading):
         loop = asyncio.get_running_loop()
         until = None if timeout_s is None else loop.time() + timeout_s
         while True:
-            changed = self._participant.ended(number)
+            changed = [(h.participant, h.participant.ended(number)) for h in self._hosts.all()]
             try:
                 view = await self.show(run, facts=False)
                 left = None if until is None else until - loop.time()
                 if describe.is_settled(view.state) or (left is not None and left <= 0):
                     return view
-                await asyncio.wait([changed], timeout=left)
+                futures = [future for _, future in changed]
+                await asyncio.wait(futures, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 if self._participant.is_closed:
                     return view
             finally:
-                self._participant.unheard(number, changed)
+                for participant, future in changed:
+                    participant.unheard(number, future)
 
     # Looking
 
@@ -183,6 +203,96 @@ class LocalControl(Reading):
 
     async def _current(self) -> Mapping[str, str]:
         return {name: plan.digest for name, plan in self._plans.items()}
+
+    async def _described(self, stored: StoredRun, *, facts: bool) -> RunView:
+        """Give a run as the observer has heard of it, where no store has all of it."""
+        view = await super()._described(stored, facts=facts)
+        if self._hosts.broker is None:
+            return view
+        return await self._expecting(await observed(view, stored, self._hosts, facts=facts))
+
+    async def _usuals(self, workflow: str) -> Usuals:
+        return self._hosts.watch.usuals if self._hosts.watch is not None else await super()._usuals(workflow)
+
+    async def _maybe_late(self, which: RunFilter) -> AsyncIterator[list[RunRow]]:
+        """Give those that the observer has found late, instead of walking over all that are unfinished."""
+        watch = self._hosts.watch
+        if watch is None:
+            async for rows in super()._maybe_late(which):
+                yield rows
+            return
+        first, before = first_run(which.since_ms or 0), which.before
+        late = sorted((r for r in watch.late if r >= first and (before is None or r < before)), reverse=True)
+        for i in range(0, len(late), which.limit):
+            stored = await self._participant.store.load_runs(late[i : i + which.limit])
+            yield [
+                s.run
+                for s in stored
+                if s.run.state in which.states
+                if which.workflow in (None, s.run.workflow) and which.key in (None, s.run.key)
+            ]
+
+    async def _run_rows(self, which: RunFilter) -> list[RunRow]:
+        """Give runs by what home knows, and those that are parked at a service."""
+        rows = await super()._run_rows(which)
+        if not self._hosts.services or _PARKED.isdisjoint(which.states):
+            return rows
+        known = {row.run for row in rows}
+        parked = {row.run for host in self._hosts.services for row in await host.store.list_runs(which)}
+        rows += [s.run for s in await self._store.load_runs(sorted(parked - known))]
+        return sorted(rows, key=lambda row: row.run, reverse=True)[: which.limit]
+
+    async def failed(self, limit: int = 100) -> list[FailedView]:
+        """List what is parked, here and at the services."""
+        found = [] if self._hosts.broker is not None else await super().failed(limit)
+        known = set[str]()
+        for host in self._hosts.listening() if self._hosts.broker is not None else []:
+            kept = [row for row in await host.store.early(None, limit) if row.message not in known]
+            found += describe.kept([(message_id(host.address, row), row) for row in kept])
+            if host is self._hosts.observer:
+                continue  # it only tells of others' runs
+            known |= {row.message for row in kept}
+            letters = await LetterReading(host.store).dead_letters(limit=limit)
+            found += describe.failed(*await host.store.parked(limit), letters)
+        return sorted(found, key=lambda f: f.first_at_ms)[:limit]
+
+    # Plans
+
+    async def plans(self) -> list[PlanView]:
+        """List all plans, and who has acknowledged them."""
+        found = await super().plans()
+        if self._hosts.broker is None:
+            return found
+        by_digest = await self._hosts.home.activation.shown()
+        return [msgspec.structs.replace(p, participants=by_digest.get(p.digest, [])) for p in found]
+
+    async def retire(self, plan: str, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """Have nobody know a plan any more; see `Control.retire`."""
+
+        async def act() -> Acknowledged:
+            row = await self._plan_row(plan)
+            name = f"{row.workflow}@{row.digest[:8]}"
+            if any(current.digest == row.digest for current in self._plans.values()):
+                raise Conflict(f"new runs of {row.workflow} take {name}", remedy="Run a release that has another one")
+            if n := (await self._store.open_digests()).get(row.digest):
+                raise Conflict(
+                    f"M605: {n} unfinished {'run has' if n == 1 else 'runs have'} plan {name}",
+                    remedy="Wait until they have ended: minuet runs, minuet plan list",
+                    digest=row.digest,
+                )
+            told: list[str] = []
+            if self._hosts.broker is not None:
+                told = await self._hosts.home.activation.retire(row.digest)
+            else:
+                decision = Decision()
+                decision.plans_done = [PlanKey(row.digest)]
+                await self._participant.record(decision)
+                self._participant.programs.pop(row.digest, None)
+            return Acknowledged(
+                outcome="retired", message=f"{name} is removed" + (f"; told {', '.join(told)}" if told else "")
+            )
+
+        return await self._verb("retire", plan, who, note, act)
 
     def _live(self, run: int) -> Knowledge | None:
         k = self._participant.runs.get(run)
@@ -199,18 +309,25 @@ class LocalControl(Reading):
         store, now = self._participant.store, self._participant.clock.now_ms()
         source = source or "/outside"
         message = id_ or f"{run_text(self._participant.ids.next(now))}"
-        waiting = len(await store.waits_for(event, key)) if event in self._participant.awaited_events else 0
+        waiting = 0
+        for host in self._hosts.all():
+            if event in host.participant.awaited_events:
+                waiting += len(await host.store.waits_for(event, key))
         if id_ is not None and await store.find_published(source, message) is not None:
             return EventReceipt(id=message, outcome="duplicate", waiting=waiting)
         published = [EventRow(None, source, message, event, version, key, body.decode(), 0, "", now, now)]
         decision = Decision()
         decision.ensure_messages().outbox = published
         decision.inbox = self._participant.kept_for_waits(published)
+        if self._participant.outward is not None:
+            self._participant.outward.publish(decision, published)
         try:
             await self._participant.record(decision)
         except Conflict:
             return EventReceipt(id=message, outcome="duplicate", waiting=waiting)
         self._participant.inlet.wake(published)
+        if self._participant.outward is not None and decision.messages is not None:
+            self._participant.outward.send(decision.messages.sending)
         if decision.inbox:
             self._participant.matcher.look_at(event, key)
         return EventReceipt(id=message, outcome="accepted", waiting=waiting)
@@ -220,10 +337,12 @@ class LocalControl(Reading):
         cls = self._events.get(event)
         spec = event_spec(cls) if cls is not None else None
         if cls is None or spec is None:
-            version = self._participant.awaited_events.get(event)
-            if version is not None:
-                return version, raw  # runs of an earlier release wait for it, and this one has no type for it
-            known = ", ".join(sorted({*self._events, *self._participant.awaited_events})) or "none"
+            awaited: dict[str, int] = {}
+            for host in self._hosts.all():
+                awaited |= host.participant.awaited_events
+            if event in awaited:
+                return awaited[event], raw  # runs of an earlier release wait for it, and this one has no type for it
+            known = ", ".join(sorted({*self._events, *awaited})) or "none"
             raise NotFound(f"there is no event type {event!r}", remedy=f"Known here: {known}", event=event)
         codec: Codec[Any] = codec_for(cls)
         value = codec.decode(raw)
@@ -291,6 +410,7 @@ class LocalControl(Reading):
                 await self._participant.give_up(stored)
             else:
                 await self._ask(run, lambda k: decide.terminate(k, self._participant.clock.now_ms()))
+            await self._pass_on("terminate", run)
             return Acknowledged(
                 outcome="terminated", message="ended; nothing was compensated, and it is listed as dirty"
             )
@@ -302,7 +422,8 @@ class LocalControl(Reading):
 
         async def act() -> Acknowledged:
             await self._ask(run, lambda k: decide.pause(k, self._participant.clock.now_ms()))
-            return Acknowledged(outcome="paused", message="what runs goes on to its end, and nothing new begins")
+            told = await self._pass_on("pause", run)
+            return Acknowledged(outcome="paused", message=f"what runs goes on to its end, and nothing new begins{told}")
 
         return await self._verb("pause", run, who, note, act)
 
@@ -313,7 +434,7 @@ class LocalControl(Reading):
             d = await self._ask(run, lambda k: decide.resume(k, self._participant.clock.now_ms()))
             if d is not None:
                 await self._participant.look_at_timers(d.knowledge)
-            return Acknowledged(outcome="resumed", message="it goes on")
+            return Acknowledged(outcome="resumed", message=f"it goes on{await self._pass_on('resume', run)}")
 
         return await self._verb("resume", run, who, note, act)
 
@@ -329,6 +450,8 @@ class LocalControl(Reading):
                 return await self._participant.read_again(stored)
             d = await self._ask(run, lambda k: decide.retry_now(k, position, self._participant.clock.now_ms()))
             due = [a.rule.position for a in d.actions] if d is not None else []
+            if not due and d is not None and (asked := await self._ask_performer("retry", d.knowledge, position)):
+                return Acknowledged(outcome="asked", message=f"{asked} was asked to try again")
             if not due:
                 stuck = stored is not None and stored.run.state == RunState.STUCK
                 if stuck and d is not None and d.knowledge.state != RunState.STUCK:
@@ -359,7 +482,16 @@ class LocalControl(Reading):
             if k is None:
                 raise NotFound(f"there is no run {run}, or it is quarantined", remedy="See: minuet show", run=run)
             answer = self._given(k.program, position, result, reject)
-            await self._resolved(run, position, lambda k: decide.resolve(k, position, answer, self._now()))
+            given: dict[str, Any] = {}
+            if isinstance(answer, Rejected):
+                given["reject"] = answer.code
+            elif isinstance(answer, Done):
+                given["result"] = msgspec.Raw(answer.value or b"null")
+            asked = await self._ask_performer("resolve", k, position, **given)
+            if asked and not any(at == position for at, _ in k.halted):
+                return Acknowledged(outcome="asked", message=f"{asked} was asked to record it")
+            by_hand = self._participant.by_hand
+            await self._resolved(run, position, lambda k: decide.resolve(k, position, answer, self._now(), by_hand))
             return Acknowledged(outcome="resolved", message=f"{position}: recorded as done by hand")
 
         return await self._verb("resolve", run, who, note, act)
@@ -368,15 +500,40 @@ class LocalControl(Reading):
         """Record a compensation as done although it is not; the run is listed as dirty."""
 
         async def act() -> Acknowledged:
+            k = await self._participant.load(number_of(run))
+            if k is not None and (asked := await self._ask_performer("skip", k, position)):
+                await self._ask(run, decide.soil)
+                return Acknowledged(outcome="asked", message=f"{asked} was asked to skip it")
             await self._resolved(run, position, lambda k: decide.skip(k, position, self._now()))
             return Acknowledged(outcome="skipped", message=f"{position}: recorded as compensated; the run is dirty")
 
         return await self._verb("skip", run, who, note, act)
 
+    async def _pass_on(self, verb: str, run: str) -> str:
+        """Have everybody else who performs a part of a run do the same; say who was asked."""
+        if self._hosts.broker is None:
+            return ""
+        row = (await self._stored(run)).run
+        remote = self._hosts.home.remote
+        others = remote.others(row.digest)
+        await remote.pass_on(verb, row, others)
+        return f"; asked {', '.join(others)}" if others else ""
+
+    async def _ask_performer(self, verb: str, k: Knowledge, position: str | None, **given: Any) -> str:
+        """Have whoever else performs a position do something about it; say who was asked, if anybody."""
+        if self._hosts.broker is None:
+            return ""
+        remote = self._hosts.home.remote
+        performers = remote.performers(k.program, position)
+        row = (await self._stored(run_text(k.run))).run
+        await remote.pass_on(verb, row, performers, position=position, **given)
+        return ", ".join(performers)
+
     def _now(self) -> int:
         return self._participant.clock.now_ms()
 
     async def _resolved(self, run: str, position: str, take: Callable[[Knowledge], Decided | None]) -> None:
+        take = await with_notices(self._participant.store, number_of(run), position, take, self._now())
         if await self._ask(run, take) is None:
             raise Conflict(
                 f"nothing at {position} of run {run} waits for a person",
@@ -410,15 +567,16 @@ class LocalControl(Reading):
         loop = asyncio.get_running_loop()
         before = loop.time()
         await self._participant.clock.sleep_ms(0)
+        hosts = self._hosts.all()
         return Health(
             ready=not self._participant.stopping,
             draining=self._participant.stopping,
-            runs_in_memory=len(self._participant.runs),
-            running_actions=self._worker.running,
-            queued_actions=self._worker.queued,
-            abandoned_threads=self._threads.abandoned,
-            late_answers=self._participant.late_answers,
-            recovering=self._recovery.is_running,
+            runs_in_memory=sum(len(h.participant.runs) for h in hosts),
+            running_actions=sum(h.worker.running for h in hosts),
+            queued_actions=sum(h.worker.queued for h in hosts),
+            abandoned_threads=sum(h.threads.abandoned for h in hosts),
+            late_answers=sum(h.participant.late_answers for h in hosts),
+            recovering=any(h.recovery.is_running for h in hosts),
             lag_ms=round((loop.time() - before) * 1000),
         )
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from minuet.contracts.codec import Codec, codec_for
 from minuet.contracts.strict_json import read_json
 from minuet.engine import bound, inbox
 from minuet.engine.dead_letter import letter_id
 from minuet.engine.inbox import Delivery
 from minuet.engine.port import LetterFilter, StoredDelivery
-from minuet.engine.row import AuditRow, Decision, DeliveryKey, DeliveryRow, EventRow, Messages
+from minuet.engine.row import AuditRow, Decision, DeliveryKey, EventRow, Messages
 from minuet.errors import Conflict, InvalidPayload
 from minuet.runtime.inlet import Inlet
 from minuet.runtime.letters import ANY, PAGE, LetterChoice, LetterReading
 from minuet.runtime.participant import Participant
 from minuet.runtime.subscriber import Subscriber
-from minuet.runtime.view import Acknowledged
+from minuet.runtime.view import Acknowledged, SubscriptionView
 
 
 class LocalLetters(LetterReading):
@@ -28,6 +30,17 @@ class LocalLetters(LetterReading):
         self._participant = participant
         self._inlet = inlet
         self._events = events
+
+    async def subscriptions(self) -> list[SubscriptionView]:
+        """List subscriptions, and how far each is."""
+        return [self._with_numbers(view) for view in await super().subscriptions()]
+
+    def _with_numbers(self, view: SubscriptionView) -> SubscriptionView:
+        subscriber = self._inlet.subscribers.get(view.name)
+        if subscriber is None or subscriber.buffer is None:
+            return view
+        buffer = subscriber.buffer
+        return msgspec.structs.replace(view, late=subscriber.late, early=buffer.early, gaps=buffer.gaps)
 
     async def retry(self, choice: LetterChoice, *, who: str = "", note: str | None = None) -> Acknowledged:
         """Take dead letters up again, now."""
@@ -66,6 +79,7 @@ class LocalLetters(LetterReading):
 
         def act(messages: Messages, stored: StoredDelivery) -> None:
             messages.deliveries = [*messages.deliveries, stored.delivery._replace(state="skipped")]
+            self._pass(messages, stored)
 
         return await self._each("skip", choice, who, note, act, "skipped: their keys go on", lets_go=True)
 
@@ -75,8 +89,12 @@ class LocalLetters(LetterReading):
         def act(messages: Messages, stored: StoredDelivery) -> None:
             row = stored.delivery
             key = DeliveryKey(row.subscription, row.entry)
-            messages.deliveries_done = [*messages.deliveries_done, key]
+            if self._hears_taken_back(stored.name):  # then it has to be known that it was never applied
+                messages.deliveries = [*messages.deliveries, row._replace(state="discarded")]
+            else:
+                messages.deliveries_done = [*messages.deliveries_done, key]
             messages.applied = [*messages.applied, key]  # else it would be read anew where the position lies before it
+            self._pass(messages, stored)
 
         return await self._each("discard", choice, who, _required(note), act, "discarded", lets_go=True)
 
@@ -101,7 +119,7 @@ class LocalLetters(LetterReading):
         if (progress := self._inlet.note_progress()) is not None:
             await self._participant.record(progress)
         count = 0
-        while events := await store.events_between(subscriber.policy.event, first, last, PAGE):
+        while events := await subscriber.log.between(first, last, PAGE):
             count += await self._replay_page(subscriber, events)
             first = 1 + (events[-1].entry or 0)
         audit = Decision()
@@ -155,7 +173,7 @@ class LocalLetters(LetterReading):
             ]
             await self._participant.record(decision)
             for stored in page:
-                self._tell(stored.name, stored.delivery, lets_go=lets_go)
+                self._tell(stored, lets_go=lets_go)
             done += len(page)
             if choice.ids:
                 break
@@ -173,12 +191,21 @@ class LocalLetters(LetterReading):
         )
         return await self._store.dead_letters(which)
 
-    def _tell(self, name: str, row: DeliveryRow, *, lets_go: bool) -> None:
+    def _pass(self, messages: Messages, stored: StoredDelivery) -> None:
+        """Record that the order of a stream goes on behind an event."""
+        if (subscriber := self._inlet.subscribers.get(stored.name)) is not None:
+            messages.seen = [*messages.seen, *inbox.seen(subscriber.policy, stored.event)]
+
+    def _hears_taken_back(self, name: str) -> bool:
         subscriber = self._inlet.subscribers.get(name)
+        return subscriber is not None and subscriber.policy.also is not None
+
+    def _tell(self, stored: StoredDelivery, *, lets_go: bool) -> None:
+        subscriber = self._inlet.subscribers.get(stored.name)
         if subscriber is None:
             return
         if lets_go:
-            subscriber.let_go(row.key, row.entry)
+            subscriber.let_go(stored.event, stored.delivery.key, stored.delivery.entry)
         else:
             subscriber.wake_due()
 

@@ -36,7 +36,10 @@ class Memory:
         if k.load is None:
             self.drop(k)
         else:
+            self._idle.pop(k.run, None)
             self._idle[k.run] = k
+            while len(self.runs) > self._limit and len(self._idle) > 1:  # not this one: somebody may just have asked
+                self._forget_oldest()
             self._tell()
 
     def drop(self, k: Knowledge) -> bool:
@@ -51,9 +54,12 @@ class Memory:
     def make_room(self) -> bool:
         """Forget idle runs until one more fits; False if none can be."""
         while len(self.runs) >= self._limit and self._idle:
-            run = next(iter(self._idle))
-            del self._idle[run], self.runs[run]
+            self._forget_oldest()
         return len(self.runs) < self._limit
+
+    def _forget_oldest(self) -> None:
+        run = next(iter(self._idle))
+        del self._idle[run], self.runs[run]
 
     async def until_room(self) -> None:
         """Wait until a run has been released or dropped."""

@@ -12,11 +12,11 @@ import contextlib
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from minuet.engine import bound, decide
-from minuet.engine.answer import Answer
+from minuet.engine.answer import Answer, Done
 from minuet.engine.decided import Decided
 from minuet.engine.knowledge import Action, Knowledge
 from minuet.engine.port import Outcome, Statement, Store, StoredRun
@@ -30,12 +30,13 @@ from minuet.engine.row import (
     InboxRow,
     RunChange,
     RunState,
+    SendingRow,
     TimerKey,
     TimerRow,
     WaitKey,
     WaitRow,
 )
-from minuet.errors import Busy, Conflict, MinuetError, NotFound, NotRunning, StoreError
+from minuet.errors import Busy, Conflict, MinuetError, NotFound, NotRunning, SecondCause, StoreError
 from minuet.ids import RunIds, op_key, parse_round, round_text, run_text
 from minuet.runtime.clock import WaitingClock
 from minuet.runtime.handler import Handler
@@ -76,8 +77,57 @@ class Inward(Protocol):
         """Look for events of these types: they are durable."""
         ...
 
-    def hears(self, event: str) -> bool:
-        """Say whether some reaction here hears events of this type."""
+    @property
+    def events(self) -> Collection[str]:
+        """The types of events that reactions here hear."""
+        ...
+
+    def since_ms(self, event: str) -> int:
+        """Give when the first reaction here began to hear events of this type; 0 where none does."""
+        ...
+
+
+class Outward(Protocol):
+    """Who tells others what is recorded here, where they share no store."""
+
+    def tell(self, d: Decided) -> None:
+        """Add to a decision what is to be told of it."""
+        ...
+
+    def publish(self, decision: Decision, events: Iterable[EventRow]) -> None:
+        """Have events sent to whoever hears them, once a decision is durable."""
+        ...
+
+    def send(self, rows: Iterable[SendingRow]) -> None:
+        """Send messages that have become durable."""
+        ...
+
+
+class Claim(Protocol):
+    """That an attempt has the turn of an effect."""
+
+    def until_durable(self, take: Callable[[], Decided | None]) -> Callable[[], Decided | None]:
+        """Have the turn given back when what an answer decides is durable."""
+        ...
+
+    def bearing(self, worked: Callable[[Decision | None, Exception | None], None]) -> Receipt:
+        """Be what a transactional handler bears; the turn is given back when that is settled."""
+        ...
+
+    def free(self) -> None:
+        """Give the turn back."""
+        ...
+
+
+class Ledger(Protocol):
+    """Who sees that an effect has one cause."""
+
+    def claim_of(self, action: Action, ticket: int) -> Claim | None:
+        """Give, once, the claim of an attempt that has its answer, or is handed to the store."""
+        ...
+
+    def by_hand(self, action: Action, answer: Answer) -> Answer:
+        """Add to what a person records what the ledger is told of it."""
         ...
 
 
@@ -119,16 +169,24 @@ class Participant:
         self._loading: dict[int, asyncio.Future[Knowledge | None]] = {}
         self._ends: dict[int, list[asyncio.Future[None]]] = {}
         self._acknowledged: dict[int, asyncio.Future[None]] = {}
+        self._reading: list[set[int]] = []  # for whoever reads runs: which have moved since
         self._tasks: set[asyncio.Task[Any]] = set()
         self.worker: Performer
         self.ticker: Timekeeper
         self.matcher: Matcher
         self.inlet: Inward
+        self.outward: Outward | None = None  # None: whoever evaluates rules is here
+        self.ledger: Ledger | None = None  # None: no action here takes effect once for a key
 
     def add_program(self, program: Program) -> None:
         """Know a plan."""
         self.programs[program.plan.digest] = program
-        self.awaited_events.update((r.about["event"], r.about["version"]) for r in program.rules if r.kind == "wait")
+        if not program.only_watches:
+            self.awaited_events.update(
+                (r.about["event"], r.about["version"])
+                for r in program.rules
+                if r.kind == "wait" and (program.who is None or r.who in program.who)
+            )
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Let something go on by itself; what it raises is logged."""
@@ -178,6 +236,13 @@ class Participant:
         self.submit(d)
         return d
 
+    def meet(self, program: Program, run: int, key: str, home: str) -> Knowledge:
+        """Hear of a run for the first time; it is recorded with what is heard of it."""
+        self.memory.make_room()
+        k = decide.meet(program, run, key, home, self.clock.now_ms())
+        self.memory.keep(k)
+        return k
+
     async def load(self, run: int) -> Knowledge | None:
         """Give a run's knowledge, folded from its rows if it is not in memory; None if there is no such run."""
         if (k := self.runs.get(run)) is not None:
@@ -185,7 +250,11 @@ class Participant:
         if (loading := self._loading.get(run)) is None:
             loading = self._loading[run] = asyncio.get_running_loop().create_future()
             try:
-                stored = await self.store.load_run(run)
+                with self.reading() as moved:
+                    stored = await self.store.load_run(run)
+                    while run in moved and run not in self.runs:
+                        moved.clear()
+                        stored = await self.store.load_run(run)
                 k = self.recall(stored, crashed=False) if stored is not None else None
             except BaseException as e:
                 loading.set_exception(e)
@@ -197,6 +266,16 @@ class Participant:
                 del self._loading[run]
             return k
         return await asyncio.shield(loading)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[set[int]]:
+        """Give the runs that move while this block reads: taken up meanwhile, what was read of them is too old."""
+        moved = set[int]()
+        self._reading.append(moved)
+        try:
+            yield moved
+        finally:
+            self._reading = [other for other in self._reading if other is not moved]
 
     def recall(self, stored: StoredRun, *, crashed: bool) -> Knowledge | None:
         """Take a stored run into memory, and go on with it. None if it cannot be understood: it is quarantined."""
@@ -241,6 +320,8 @@ class Participant:
 
     def submit(self, d: Decided) -> None:
         """Have a decision recorded; it is carried out once it is."""
+        if self.outward is not None:
+            self.outward.tell(d)
         if d.is_empty:
             self._carry_out(d)
             return
@@ -292,11 +373,14 @@ class Participant:
 
         def take() -> Decided | None:
             d = decide.answered(k, action, ticket, answer, self.clock.now_ms())
-            if d is not None:
+            if d is not None and isinstance(answer, Done):  # of anything else nothing stands
                 self._publish(d, action, events)
             return d
 
-        self.input(k, take)
+        if self.ledger is not None and (claim := self.ledger.claim_of(action, ticket)) is not None:
+            self.input(k, claim.until_durable(take), gone=claim.free)
+        else:
+            self.input(k, take)
 
     def transacting(self, action: Action, handler: Handler, ticket: int, coroutine: Any, first: Statement) -> None:
         """Hand a handler over to the store at its first statement; from now on the run belongs to the store."""
@@ -311,12 +395,18 @@ class Participant:
             d = decide.answered(k, action, ticket, answer, self.clock.now_ms())
             if d is None:
                 return None
-            self._publish(d, action, events)
+            if isinstance(answer, Done):
+                self._publish(d, action, events)
+            if self.outward is not None:
+                self.outward.tell(d)
             return d.decision
 
+        claim = self.ledger.claim_of(action, ticket) if self.ledger is not None else None
         if self.runs.get(k.run) is not k:
             coroutine.close()
             self.late_answers += 1
+            if claim is not None:
+                claim.free()
             return
         k.owners += 1
         k.uncommitted += 1
@@ -328,7 +418,7 @@ class Participant:
                 classify=lambda result, error: handler.done(result) if error is None else handler.raised(error),
                 is_awaited=is_awaited,
                 decide=settle,
-                token=k,
+                token=k if claim is None else claim.bearing(lambda d, error: self._worked(k, d, error)),
             )
         )
 
@@ -418,6 +508,8 @@ class Participant:
     def _carry_out(self, d: Decided) -> None:
         k = d.knowledge
         run = k.run
+        for moved in self._reading:
+            moved.add(run)
         if d.actions:
             start = self.worker.start
             for action in d.actions:
@@ -434,6 +526,8 @@ class Participant:
             self.matcher.look_at(kept.event, kept.key)
         if d.decision.messages is not None:
             self.inlet.wake(d.decision.messages.outbox)
+            if self.outward is not None:
+                self.outward.send(d.decision.messages.sending)
         if self._acknowledged and (done := self._acknowledged.pop(id(d), None)) is not None and not done.done():
             done.set_result(None)
         if k.state in SETTLED:
@@ -484,7 +578,7 @@ class Participant:
         """Forget what is in memory about a run: what is true is what is stored. Then fold it anew, or set it aside."""
         if not self._forget(k):
             return
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError | SecondCause):  # asked again, the ledger says by what it was done
             self.spawn(self._load_again(k.run))
             return
         log.error("run %s is set aside: %s", run_text(k.run), error, exc_info=error)
@@ -495,6 +589,7 @@ class Participant:
             return False
         for action in k.pending.values():
             self.worker.interrupt(action)
+        k.state, k.result = RunState.RUNNING, None  # whoever waits with it in hand is not to take it for the end
         return True
 
     async def _load_again(self, run: int) -> None:
@@ -520,6 +615,10 @@ class Participant:
             if stored is not None:
                 self.quarantine(stored, reason)
             return
+
+    def by_hand(self, action: Action, answer: Answer) -> Answer:
+        """Give what a person records, with what the ledger is told of it."""
+        return answer if self.ledger is None else self.ledger.by_hand(action, answer)
 
     # Inputs that name a run
 

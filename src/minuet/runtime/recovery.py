@@ -36,10 +36,12 @@ class Recovery:
         while True:
             try:
                 runs = await participant.store.runs_to_load(after, PAGE)
-                for stored in await participant.store.load_runs([r for r in runs if r not in participant.runs]):
-                    await participant.room(wait=True)
-                    participant.recall(stored, crashed=True)
-                    self.recovered += 1
+                with participant.reading() as moved:
+                    for stored in await participant.store.load_runs([r for r in runs if r not in participant.runs]):
+                        await participant.room(wait=True)
+                        if stored.run.run not in moved:
+                            participant.recall(stored, crashed=True)
+                            self.recovered += 1
             except StoreError:
                 await self._clock.sleep_ms(delay_ms)
                 delay_ms = min(2 * delay_ms, 5_000)

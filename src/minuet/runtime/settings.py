@@ -41,6 +41,8 @@ class Settings:
     app: str | None = None
     store_url: str = "sqlite:///.minuet/minuet.db"
     broker_url: str = "embedded://"
+    store_per_service: bool = False
+    observer: bool = True
     api_url: str | None = None
     host: str = "127.0.0.1"
     port: int = 8640
@@ -153,6 +155,26 @@ def _one_of(*known: str) -> Callable[[Any], str]:
     return read
 
 
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and (word := value.strip().lower()) in _FLAGS:
+        return _FLAGS[word]
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+_FLAGS: Final = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
 def _count(least: int, most: int) -> Callable[[Any], int]:
     def read(value: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"[0-9_]{1,12}", value):
@@ -195,6 +217,18 @@ TABLE: Final = (
     Setting(name="app", field="app", meaning="the program: module:app", read=_text),
     Setting(name="store_url", field="store_url", meaning="where facts are kept: sqlite:///path", read=_url("sqlite")),
     Setting(name="broker_url", field="broker_url", meaning="how messages travel: embedded://", read=_url("embedded")),
+    Setting(
+        name="store_per_service",
+        field="store_per_service",
+        meaning="each service has a store of its own beside the store, and they share nothing but messages",
+        read=_flag,
+    ),
+    Setting(
+        name="observer",
+        field="observer",
+        meaning="keep the trace of all runs where no store has all of it, and look for what is late or stuck",
+        read=_flag,
+    ),
     Setting(
         name="api_url", field="api_url", meaning="where tools find the running program", read=_url("http", "https")
     ),

@@ -73,6 +73,10 @@ class StoppedControl(Reading):
         """Refuse."""
         _refuse()
 
+    async def retire(self, plan: str, *, who: str = "", note: str | None = None) -> Acknowledged:
+        """Refuse."""
+        _refuse()
+
     async def cancel(self, run: str, *, who: str = "", note: str | None = None) -> Acknowledged:
         """Refuse."""
         _refuse()

@@ -1,40 +1,39 @@
-"""One subscription at work: reads its events from the outbox, has its reaction perform them, records what follows.
+"""One subscription at work: reads its events from the outbox, has its reaction perform them, sees to what failed.
 
 Memory is bounded: it reads no further while `DELIVERIES_IN_MEMORY` of its events are being applied, or queue for it.
 What failed, or waits behind another of its key, is a row in the store and not in memory. The position moves on behind
 the oldest event that has neither been applied nor got a row, so nothing is passed over.
-
-A reaction that takes part in the transaction runs in a slot until its first statement, then in the store's thread;
-each event is in one place at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from minuet.contracts.handler import Context, collecting
 from minuet.engine import bound, inbox
-from minuet.engine.answer import Answer, Done, Failed
+from minuet.engine.answer import Failed
 from minuet.engine.dead_letter import Reason
 from minuet.engine.inbox import Delivery, Policy
 from minuet.engine.lane import Lanes
-from minuet.engine.port import LetterFilter, Statement, StoredDelivery
+from minuet.engine.port import StoredDelivery
 from minuet.engine.row import Decision, DeliveryKey, DeliveryRow, EventRow, Messages, SubscriptionRow
-from minuet.errors import Conflict, InvalidPayload, MinuetError, StoreError
+from minuet.errors import Conflict, SecondCause, StoreError
+from minuet.runtime.acting import ActingReaction
+from minuet.runtime.buffer import Buffer
+from minuet.runtime.event_log import EventLog
 from minuet.runtime.handler import Handler
-from minuet.runtime.outgoing import outgoing
 from minuet.runtime.participant import Participant
-from minuet.runtime.transaction import StatementTransaction, TransactionalCall, until_first_statement
+from minuet.runtime.paths import Paths
+from minuet.runtime.reaction import Reaction
+from minuet.runtime.slots import Slots
+from minuet.runtime.taking_back import Later, TakingBack
+from minuet.runtime.taking_over import begin_anew, take_over
 
 log = logging.getLogger("minuet")
 
 BATCH = 256
-IN_A_ROW = 64  # events after which a slot lets the event loop see to other things
-CUT_GRACE_MS = 1_000  # how long an attempt that was cut off may take to clean up
 TRY_AGAIN_MS = 200  # after trouble with the store
 
 
@@ -50,30 +49,6 @@ class _Told:
         self._take(decision, error)
 
 
-class _Applying:
-    """What the rows of one answer bear."""
-
-    __slots__ = ("_delivery", "_subscriber")
-
-    def __init__(self, subscriber: Subscriber, delivery: Delivery) -> None:
-        self._subscriber, self._delivery = subscriber, delivery
-
-    def settled(self, decision: Decision | None, error: Exception | None) -> None:
-        self._subscriber.settled(self._delivery, decision, error)
-
-
-class _Slot:
-    """One task that performs the reaction, event after event."""
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.wake: asyncio.Future[None] | None = None
-        self.delivery: Delivery | None = None
-        self.began_ms = 0
-        self.cut_ms = 0  # when it was told to stop; 0: it was not
-        self.is_lost = False
-
-
 class Subscriber:
     """A subscription of an open program; `limit` bounds how many of its events are performed at once."""
 
@@ -86,38 +61,42 @@ class Subscriber:
         *,
         limit: int,
         wake_all: Callable[[Sequence[EventRow]], None],
+        undo: Handler | None = None,
+        acting: ActingReaction | None = None,
     ) -> None:
         self.policy = policy
-        self.handler = handler
+        self._acting = acting
         self._participant = participant
         self._store = participant.store
         self._clock = participant.clock
         self._row = row
-        self._limit = limit
+        self._late_before = row.late
         self._wake_all = wake_all
+        self._reaction = Reaction(participant, policy, handler, undo, self, acting)
+        self.slots: Slots[Delivery] = Slots(
+            self._reaction, participant.clock, limit=limit, name=f"minuet-{policy.name}"
+        )
         self._lanes = Lanes(is_ordered=policy.order_key is not None)
-        self._taken = row.position
-        self._until_recovered = row.position  # up to here the last process may have applied some
+        self.buffer = (
+            Buffer(participant, policy, self._lanes, self, self._room) if policy.order_key is not None else None
+        )
+        self._taking_back = TakingBack(participant.store, policy, self) if policy.also is not None else None
+        self._withdrawing: dict[int, Delivery] = {}  # what is taken back before it was applied, by its notice's entry
+        self.taken = row.position
+        self.log = EventLog(participant.store, policy, row.position)
         self._suspects = bound.DELIVERIES_IN_MEMORY
         self._open: dict[int, None] = {}  # taken from the outbox, and neither applied nor recorded; ascending
-        self._quiet: set[int] = set()  # applied once more: what it publishes waits have heard already
         self._again: set[int] = set()  # taken from the store's deliveries
+        self._left: set[int] = set()  # what has left memory since the store was asked for what waits in it
         self._to_drain: dict[str, None] = {}
         self._to_hold: list[Delivery] = []
-        self._ready: deque[Delivery] = deque()
-        self._slots: set[_Slot] = set()
-        self._idle: list[_Slot] = []
-        self._waking = False
+        self._to_keep: list[Delivery] = []  # early ones
         self._more = True
         self._waiter: asyncio.Future[None] | None = None
         self._alarm_ms = inbox.NEVER_MS
         self._look_at_due = True
         self._is_starved = False
         self._stopping = False
-        self._lost = 0
-        self._all_idle: asyncio.Future[None] | None = None
-        self._transaction = StatementTransaction()
-        ((self._argument, self._decode),) = handler.decoders.items()
         self.applied = 0
         self.dead = 0
 
@@ -127,9 +106,14 @@ class Subscriber:
         return self.policy.name
 
     @property
+    def since_ms(self) -> int:
+        """Give when it began, ever."""
+        return self._row.since_ms
+
+    @property
     def position(self) -> int:
         """Give the entry up to which everything is applied, or has a row of its own."""
-        return next(iter(self._open)) - 1 if self._open else self._taken
+        return next(iter(self._open)) - 1 if self._open else self.taken
 
     @property
     def in_memory(self) -> int:
@@ -139,7 +123,15 @@ class Subscriber:
     @property
     def running(self) -> int:
         """Give how many events are being performed."""
-        return sum(1 for slot in self._slots if slot.delivery is not None)
+        return self.slots.running
+
+    @property
+    def late(self) -> int:
+        """Give how many events were left out, ever, because a newer one of their key had been applied."""
+        return self._late_before + (self.buffer.left if self.buffer is not None else 0)
+
+    def _room(self) -> int:
+        return bound.DELIVERIES_IN_MEMORY - self.in_memory
 
     def is_in_flight(self, entry: int) -> bool:
         """Say whether an event is being applied, or queues for it."""
@@ -149,7 +141,7 @@ class Subscriber:
 
     def open(self, until_entry: int) -> None:
         """Begin; up to this entry the last process may have applied some."""
-        self._until_recovered = until_entry
+        self.log.until_recovered = until_entry
         self._participant.spawn(self._run())
 
     def wake(self) -> None:
@@ -176,6 +168,9 @@ class Subscriber:
                     await self._read_due()
                 if self._to_drain:
                     await self._drain()
+                if self.buffer is not None and self.buffer.has_work:
+                    await self.buffer.release()
+                    self._is_starved = self._is_starved or self.buffer.has_work
                 await self._read_new()
             except StoreError:
                 self._look_at_due = True
@@ -187,83 +182,83 @@ class Subscriber:
 
     async def _recover(self) -> None:
         """Take over what the last process left."""
-        while running := await self._store.deliveries_running(self.policy.subscription, BATCH):
-            for stored in running:
-                decision = inbox.crashed(self.policy, self._delivery(stored), self._now())
-                await self._participant.record(decision)
-        await self._revive()
+        if self.policy.instance:
+            await begin_anew(self._participant, self.policy)
+            return
+        await take_over(self._participant, self.policy)
         rows = await self._store.deliveries_open(self.policy.subscription)
+        if self.buffer is not None:
+            early = await self.buffer.recover()
+            rows = [row for row in rows if row[1] not in early]
         self._lanes.recall(rows, dead_block=self.policy.blocks)
         self._to_drain = dict.fromkeys(self._lanes.to_drain())
 
-    async def _revive(self) -> None:
-        """Take up what was too new for the last release, and is not for this one."""
-        which = LetterFilter(subscription=self.name, reason=Reason.NEWER_VERSION, limit=BATCH)
-        while letters := await self._store.dead_letters(which):
-            known = [x for x in letters if x.event.version <= self.policy.version]
-            if known:
-                decision = Decision()
-                decision.ensure_messages().deliveries = [inbox.make_due(x.delivery, self._now()) for x in known]
-                await self._participant.record(decision)
-            last = letters[-1].delivery
-            which = LetterFilter(
-                subscription=which.subscription,
-                reason=which.reason,
-                limit=which.limit,
-                after=(last.last_at_ms, last.subscription, last.entry),
-            )
-
     async def _read_new(self) -> None:
         while not self._stopping:
-            room = bound.DELIVERIES_IN_MEMORY - self.in_memory
-            self._is_starved = room <= 0 or self._lanes.stalled > bound.KEYS_STALLED
+            room = self._room()
+            stalled = self._lanes.stalled + (0 if self.buffer is None else self.buffer.stalled)
+            self._is_starved = room <= 0 or stalled > bound.KEYS_STALLED
             if self._is_starved:
                 return
             limit = min(room, BATCH)
-            if self._taken < self._until_recovered:
-                rows = await self._store.events_unapplied(
-                    self.policy.subscription, self.policy.event, self._taken, limit
-                )
-                if len(rows) < limit:  # all that is left of the last process is read
-                    self._taken = max(self._taken, self._until_recovered)
-            else:
-                rows = await self._store.events_after(self.policy.event, self._taken, limit)
+            rows, is_all = await self.log.next(self.taken, limit)
+            if self.buffer is not None:
+                await self.buffer.learn(rows)
             for row in rows:
                 self._take(row)
             self._hold()
-            if len(rows) < limit:
+            self._keep()
+            if is_all:
+                self.taken = max(self.taken, self.log.until_recovered)
                 return
 
     def _take(self, event: EventRow) -> None:
         entry = event.entry
         assert entry is not None, "a stored event has its entry"
-        self._taken = max(self._taken, entry)
+        self.taken = max(self.taken, entry)
         self._open[entry] = None
-        is_suspect = entry <= self._until_recovered and self._suspects > 0
+        is_suspect = entry <= self.log.until_recovered and self._suspects > 0
         if is_suspect:
             self._suspects -= 1
         delivery = Delivery(event, entry, inbox.order_key_of(self.policy, event), None, is_suspect)
+        if event.sequence is not None and self.buffer is not None:
+            taken = self.buffer.take(delivery, self._now())
+            if not isinstance(taken, Delivery):
+                if taken is not None:
+                    self._reaction.record(delivery, taken)
+                return
+            delivery = taken
         todo = self._lanes.take(delivery)
         if todo == "run":
-            self._start(delivery)
+            self.start(delivery)
         elif todo == "hold":
             self._to_hold.append(delivery)
 
     async def _read_due(self) -> None:
         subscription = self.policy.subscription
-        room = max(1, min(BATCH, bound.DELIVERIES_IN_MEMORY - self.in_memory))
-        for stored in await self._store.deliveries_due(subscription, self._now(), room):
-            if not self.is_in_flight(stored.delivery.entry):
-                self._take_back(stored)
+        room = max(1, min(BATCH, self._room()))
+        self._left.clear()
+        for stored in self._at_rest(await self._store.deliveries_due(subscription, self._now(), room)):
+            self.take_back(stored)
         due_ms = await self._store.next_delivery_due(subscription)
         if due_ms is not None:
             self._set_alarm(due_ms)
+        if self.buffer is not None and (due_ms := await self.buffer.look(self._now())) is not None:
+            self._set_alarm(due_ms)
 
-    def _take_back(self, stored: StoredDelivery) -> None:
-        delivery = self._delivery(stored)
+    def _at_rest(self, read: Sequence[StoredDelivery]) -> list[StoredDelivery]:
+        """Leave out what is in flight, or was until a moment ago: its row has become another meanwhile."""
+        return [x for x in read if not self.is_in_flight(x.delivery.entry) and x.delivery.entry not in self._left]
+
+    def take_back(self, stored: StoredDelivery, *, is_streamed: bool = False) -> None:
+        """Take an event into memory that waits in the store, to be applied."""
+        row, event, _ = stored
+        delivery = Delivery(event, row.entry, row.key, row, is_streamed=is_streamed)
+        if self.buffer is not None and not is_streamed:
+            self.buffer.forced(event)
         self._again.add(delivery.entry)
         if self._lanes.take_back(delivery) == "run":
-            self._start(delivery)
+            self.start(delivery)
 
     async def _drain(self) -> None:
         """Take back what was held of keys that nothing holds up any more."""
@@ -275,18 +270,25 @@ class Subscriber:
             if not self._lanes.is_to_drain(key):
                 continue
             mark = self._lanes.mark(key)
-            held = await self._store.deliveries_held(self.policy.subscription, key, BATCH)
-            held = [x for x in held if not self.is_in_flight(x.delivery.entry)]
+            self._left.clear()
+            held = self._at_rest(await self._store.deliveries_held(self.policy.subscription, key, BATCH))
             if not self._lanes.is_to_drain(key):
                 continue  # it was blocked anew meanwhile, or something of it is about to be recorded
             for stored in held:
-                self._take_back(stored)
-            if not held and not self._lanes.drained(key, mark):
+                self.take_back(stored)
+            if held:
+                continue
+            if self._lanes.drained(key, mark):
+                self._freed(key)
+            else:
                 self._to_drain[key] = None
                 self._more = True
 
-    def _delivery(self, stored: StoredDelivery) -> Delivery:
-        return Delivery(stored.event, stored.delivery.entry, stored.delivery.key, stored.delivery)
+    def _freed(self, key: str) -> None:
+        """Take that a key may go on: those of a stream may that wait for it."""
+        if self.buffer is not None:
+            self.buffer.freed(key)
+            self._more = self._more or self.buffer.has_work
 
     def _set_alarm(self, due_ms: int) -> None:
         """Look at what is due again, then; the poll sees to what is far away."""
@@ -305,13 +307,38 @@ class Subscriber:
     def _now(self) -> int:
         return self._clock.now_ms()
 
-    # Performing
+    # Applying
 
-    def _start(self, delivery: Delivery) -> None:
-        """Have an event performed; if it may be the death of the process, that is recorded before."""
+    def start(self, delivery: Delivery) -> None:
+        """Have an event applied whose turn has come, unless something speaks against it."""
         if (objection := inbox.objection(self.policy, delivery)) is not None:
-            self._record(delivery, inbox.dead(self.policy, delivery, *objection, self._now()))
+            if objection[0] == Reason.HOP_LIMIT:
+                self._participant.spawn(self._dead_in_circle(delivery, objection[1]))
+                return
+            self._reaction.record(delivery, inbox.dead(self.policy, delivery, *objection, self._now()))
+        elif self._taking_back is not None and self._taking_back.is_concerned(delivery.event):
+            self._participant.spawn(self._see(delivery, self._taking_back))
+        else:
+            self._begin(delivery)
+
+    async def _see(self, delivery: Delivery, taking_back: TakingBack) -> None:
+        try:
+            leave = await taking_back.look(delivery)
+        except Later:
             return
+        except StoreError:
+            await self._start_later(delivery)
+            return
+        if leave is None:
+            self._begin(delivery)
+        elif leave.original is None:
+            self._reaction.record(delivery, inbox.applied(self.policy, delivery, ()))
+        else:
+            self._again.add(leave.original.entry)  # so that nobody begins it meanwhile
+            self._withdrawing[delivery.entry] = leave.original
+            self._reaction.record(delivery, inbox.withdrawn(self.policy, delivery, leave.original, self._now()))
+
+    def _begin(self, delivery: Delivery) -> None:
         if delivery.row is None and not delivery.is_suspect:
             self._enqueue(delivery)
             return
@@ -330,173 +357,33 @@ class Subscriber:
             self._again.add(delivery.entry)
         self._enqueue(inbox.with_row(delivery, next(iter(decision.messages.deliveries))))
 
+    async def _start_knowing(self, delivery: Delivery, error: SecondCause, acting: ActingReaction) -> None:
+        with contextlib.suppress(StoreError):  # else it is refused once more
+            await acting.refused(delivery.entry, error)
+        await self._start_later(delivery)
+
+    async def _dead_in_circle(self, delivery: Delivery, error: str) -> None:
+        circle = await Paths(self._participant).circle_of(delivery.event)
+        dead = inbox.dead(self.policy, delivery, Reason.HOP_LIMIT, f"{error}: {circle}", self._now())
+        self._reaction.record(delivery, dead)
+
     async def _start_later(self, delivery: Delivery) -> None:
         await self._clock.sleep_ms(TRY_AGAIN_MS)
-        self._start(delivery)
+        self.start(delivery)
 
     def _enqueue(self, delivery: Delivery) -> None:
-        if self._stopping:
-            return
-        self._ready.append(delivery)
-        if not self._waking:
-            self._wake_slot()
-
-    def _wake_slot(self) -> None:
-        if self._idle:
-            slot = self._idle.pop()
-            assert slot.wake is not None
-            self._waking = True
-            slot.wake.set_result(None)
-        elif len(self._slots) - self._lost < self._limit:
-            slot = _Slot()
-            self._slots.add(slot)
-            self._waking = True
-            slot.task = asyncio.get_running_loop().create_task(self._perform_all(slot), name=f"minuet-{self.name}")
-
-    async def _perform_all(self, slot: _Slot) -> None:
-        ready, in_a_row = self._ready, 0
-        while not slot.is_lost:
-            self._waking = False
-            if not ready:
-                if self._all_idle is not None and not self._all_idle.done() and not self.running:
-                    self._all_idle.set_result(None)
-                slot.wake = asyncio.get_running_loop().create_future()
-                self._idle.append(slot)
-                await slot.wake
-                in_a_row = 0
-                continue
-            delivery = ready.popleft()
-            if ready:
-                self._wake_slot()  # should this one suspend, another slot goes on
-            in_a_row += 1
-            if in_a_row >= IN_A_ROW:
-                in_a_row = 0
-                await self._clock.sleep_ms(0)
-            await self._perform(slot, delivery)
-        self._slots.discard(slot)
-        self._lost -= 1
-
-    async def _perform(self, slot: _Slot, delivery: Delivery) -> None:
-        slot.delivery = delivery
-        slot.began_ms = self._clock.monotonic_ms()
-        try:
-            await self._call(slot, delivery)
-        except Exception as e:  # a mistake of ours about one event must not cost the slot
-            log.exception("%s could not be performed", self.name)
-            self._answer(delivery, Failed(f"{type(e).__name__} inside the platform"), ())
-        except asyncio.CancelledError:
-            if not slot.cut_ms:
-                raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            if not slot.is_lost:
-                self._answer(delivery, Failed(f"the attempt took longer than {self._timeout_ms / 1000:g} s"), ())
-        finally:
-            slot.delivery = None
-            slot.cut_ms = 0
-
-    async def _call(self, slot: _Slot, delivery: Delivery) -> None:
-        handler = self.handler
-        try:
-            event = self._decode(delivery.body)
-        except InvalidPayload as e:
-            self._record(delivery, inbox.dead(self.policy, delivery, Reason.UNREADABLE, str(e), self._now()))
-            return
-        arguments = {self._argument: event, **handler.injected}
-        if handler.wants_context is not None:
-            arguments[handler.wants_context] = self._context(delivery)
-        events: list[object] = []
-        answer: Answer
-        try:
-            if handler.transactional is not None:
-                arguments[handler.transactional] = self._transaction
-                with collecting(handler.name, handler.emits) as events:
-                    coroutine = handler.function(handler.service, **arguments)
-                    first, result = await until_first_statement(coroutine)
-                    if first is not None:
-                        self._hand_over(delivery, coroutine, first, events)
-                        return
-            elif handler.emits:
-                with collecting(handler.name, handler.emits) as events:
-                    result = await handler.function(handler.service, **arguments)
-            else:
-                result = await handler.function(handler.service, **arguments)
-        except asyncio.CancelledError as e:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            answer = handler.raised(e)  # the reaction itself was cancelled, by something that it called
-        except BaseException as e:  # whatever a user's reaction raises is an answer: not even SystemExit ends others
-            answer = handler.raised(e)
-            log.debug("reaction failed: %s", self.name, exc_info=e)
-        else:
-            answer = handler.done(result)
-        if not slot.is_lost:
-            self._answer(delivery, answer, events)
-
-    def _hand_over(self, delivery: Delivery, coroutine: Any, first: Statement, events: list[object]) -> None:
-        """Hand a reaction over to the store at its first statement."""
-        handler = self.handler
-
-        def decide(answer: Answer) -> Decision:
-            return self._decided(delivery, answer, events)
-
-        self._store.submit_work(
-            TransactionalCall(
-                coroutine,
-                first,
-                classify=lambda result, error: handler.done(result) if error is None else handler.raised(error),
-                is_awaited=lambda: True,
-                decide=decide,
-                token=_Applying(self, delivery),
-            )
-        )
-
-    def _answer(self, delivery: Delivery, answer: Answer, events: Sequence[object]) -> None:
-        self._record(delivery, self._decided(delivery, answer, events))
-
-    def _decided(self, delivery: Delivery, answer: Answer, events: Sequence[object]) -> Decision:
-        now, published = self._now(), list[EventRow]()
-        if events:
-            event = delivery.event
-            try:
-                published = outgoing(
-                    events,
-                    source=f"/{self.name.partition('.')[0]}",
-                    message=f"{self.name}:{delivery.entry}",
-                    key=event.key,
-                    hops=event.hops + 1,
-                    causes=event.message,
-                    now_ms=now,
-                )
-            except MinuetError as e:
-                answer = Failed(str(e), final=True)
-        decision = inbox.answered(self.policy, delivery, answer, published, now)
-        if published and isinstance(answer, Done) and delivery.entry not in self._quiet:
-            decision.inbox = self._participant.kept_for_waits(published)
-        return decision
-
-    def _record(self, delivery: Delivery, decision: Decision) -> None:
-        decision.token = _Applying(self, delivery)
-        self._store.submit(decision)
-
-    def _context(self, delivery: Delivery) -> Context:
-        event = delivery.event
-        return Context(
-            run="",
-            key=event.key,
-            workflow="",
-            position=self.name,
-            attempt=delivery.attempts + 1,
-            op_key=f"{self.name}:{delivery.entry}",
-            input_bytes=b'{"%s":%s}' % (self._argument.encode(), delivery.body),
-        )
+        if not self._stopping:
+            self.slots.put(delivery)
 
     # What has become durable
 
     def settled(self, delivery: Delivery, decision: Decision | None, error: Exception | None) -> None:
         """Take what became of an answer."""
+        if self._acting is not None:
+            self._acting.settled(delivery.entry)
+        original = self._withdrawing.pop(delivery.entry, None) if self._withdrawing else None
+        if original is not None:
+            self._forget(original.entry)
         if error is not None:
             self._not_recorded(delivery, error)
             return
@@ -505,8 +392,12 @@ class Subscriber:
         assert messages is not None
         if messages.applied:
             self._settle_applied(delivery)
+            if original is not None:
+                self.let_go(original.event, original.key, original.entry)
             if messages.outbox:
                 self._wake_all(messages.outbox)
+            if self._participant.outward is not None:
+                self._participant.outward.send(messages.sending)
             for kept in decision.inbox:
                 self._participant.matcher.look_at(kept.event, kept.key)
         else:
@@ -517,42 +408,43 @@ class Subscriber:
     def _settle_applied(self, delivery: Delivery) -> None:
         self.applied += 1
         self._forget(delivery.entry)
-        if self.policy.order_key is None:
-            return
-        key = delivery.key
-        if (following := self._lanes.next(key)) is not None:
-            self._start(following)
-        if self._lanes.unblock(key, delivery.entry) or self._lanes.is_to_drain(key):
-            self._to_drain[key] = None
-            self.wake()
+        if self.policy.order_key is not None:
+            self._go_past(delivery)
 
     def _settle_failed(self, delivery: Delivery, row: DeliveryRow) -> None:
         self._forget(delivery.entry)
-        if row.state == "dead":
+        if row.state in ("dead", "skipped"):
             self.dead += 1
             log.warning("%s cannot apply event %s: %s", self.name, delivery.event.message, row.reason)
         else:
             self._set_alarm(row.next_at_ms)
-        if row.state != "dead" or self.policy.blocks:
-            fresh, stored = self._lanes.block(delivery)
-            self._to_hold += fresh
-            self._hold()
-            self._again.difference_update(d.entry for d in stored)
-        else:
-            self._go_past(delivery.key, delivery.entry)
+        if row.reason == Reason.LATE or (row.state == "dead" and not self.policy.blocks):
+            self._go_past(delivery)
+            return
+        fresh, stored, streamed = self._lanes.block(delivery)
+        self._to_hold += fresh
+        self._hold()
+        self._again.difference_update(d.entry for d in stored)
+        if streamed and self.buffer is not None:
+            self._again.difference_update(d.entry for d in streamed)
+            self.buffer.put_back(streamed, self._now())
+            self._keep()
 
-    def _go_past(self, key: str, entry: int) -> None:
-        """Let a key go on behind an event that is not applied."""
+    def _go_past(self, delivery: Delivery) -> None:
+        """Let a key go on behind an event that was in its lane."""
+        key = delivery.key
         if (following := self._lanes.next(key)) is not None:
-            self._start(following)
-        if self._lanes.unblock(key, entry) or self._lanes.is_to_drain(key):
-            self._to_drain[key] = None
-            self.wake()
+            self.start(following)
+        self.let_go(delivery.event, key, delivery.entry)
 
     def _forget(self, entry: int) -> None:
         self._open.pop(entry, None)
-        self._again.discard(entry)
-        self._quiet.discard(entry)
+        if entry in self._again:
+            self._again.discard(entry)
+            self._left.add(entry)
+        self._reaction.quiet.discard(entry)
+        if self._taking_back is not None:
+            self._taking_back.forgotten(entry)
 
     def _not_recorded(self, delivery: Delivery, error: Exception) -> None:
         if isinstance(error, Conflict) and "applied" in error.subject:  # its row has no meaning any more
@@ -563,55 +455,79 @@ class Subscriber:
             self._settle_applied(delivery)
         elif isinstance(error, StoreError):
             self._participant.spawn(self._start_later(delivery))
+        elif isinstance(error, SecondCause) and self._acting is not None:
+            self._participant.spawn(self._start_knowing(delivery, error, self._acting))
         elif isinstance(error, Conflict):  # a wait has taken what this published when it was applied before
-            self._quiet.add(delivery.entry)
+            self._reaction.quiet.add(delivery.entry)
             self._participant.spawn(self._start_later(delivery))
         else:
             text = f"{type(error).__name__}: {error}"
-            self._record(delivery, inbox.failed(self.policy, delivery, Failed(text), self._now()))
+            self._reaction.record(delivery, inbox.failed(self.policy, delivery, Failed(text), self._now()))
+
+    # What waits in the store
+
+    def keep(self, deliveries: Sequence[Delivery]) -> None:
+        """Have it recorded, with the next ones, that these are early."""
+        self._to_keep += deliveries
 
     def _hold(self) -> None:
         """Record what waits behind another of its key."""
-        if not self._to_hold:
-            return
         held, self._to_hold = self._to_hold, []
-        decision = inbox.hold(self.policy, held, self._now())
-        decision.token = _Told(lambda _, error: self._held(held, error))
+        self._put_aside(held, "held")
+
+    def _keep(self) -> None:
+        """Record what waits for another of its stream."""
+        kept, self._to_keep = self._to_keep, []
+        self._put_aside(kept, "early")
+
+    def _put_aside(self, deliveries: list[Delivery], state: str) -> None:
+        if not deliveries:
+            return
+        decision = inbox.hold(self.policy, deliveries, self._now(), state=state)
+        decision.token = _Told(lambda _, error: self._is_aside(deliveries, state, error))
         self._store.submit(decision)
 
-    def _held(self, held: list[Delivery], error: Exception | None) -> None:
+    def _is_aside(self, deliveries: list[Delivery], state: str, error: Exception | None) -> None:
         if error is not None:
-            self._participant.spawn(self._hold_later(held))
+            self._participant.spawn(self._put_aside_later(deliveries, state))
             return
-        for delivery in held:
+        for delivery in deliveries:
             self._forget(delivery.entry)
-            if self._lanes.recorded(delivery.key):
+            if state == "held" and self._lanes.recorded(delivery.key):
                 self._to_drain[delivery.key] = None
                 self.wake()
+        if state == "early" and self.buffer is not None:
+            self._look_at_due = self.buffer.recorded(deliveries) or self._look_at_due
+            self.wake()
 
-    async def _hold_later(self, held: list[Delivery]) -> None:
+    async def _put_aside_later(self, deliveries: list[Delivery], state: str) -> None:
         await self._clock.sleep_ms(TRY_AGAIN_MS)
-        self._to_hold = [*held, *self._to_hold]
-        self._hold()
+        self._put_aside(deliveries, state)
 
     def progress(self) -> Messages | None:
         """Give the rows that move the position on; None if it has not moved."""
-        position = self.position
-        if position <= self._row.position:
+        row = self._row._replace(position=max(self.position, self._row.position), late=self.late)
+        if row == self._row:
             return None
-        self._row = self._row._replace(position=position)
+        self._row = row
         messages = Messages()
-        messages.subscriptions = [self._row]
-        messages.applied_until = [DeliveryKey(self.policy.subscription, position)]
+        messages.subscriptions = [row]
+        messages.applied_until = [DeliveryKey(self.policy.subscription, row.position)]
         return messages
 
     # What a person does
 
-    def let_go(self, key: str, entry: int) -> None:
-        """Take that a person lets a key go on: an event of it is skipped, or discarded."""
-        if self._lanes.unblock(key, entry):
+    def let_go(self, event: EventRow, key: str, entry: int) -> None:
+        """Take that a key goes on: an event of it is applied, or a person has skipped or discarded it."""
+        if self.buffer is not None:
+            self.buffer.settled(event)
+        if self._lanes.unblock(key, entry) or self._lanes.is_to_drain(key):
             self._to_drain[key] = None
             self.wake()
+        elif self.buffer is not None:
+            self.buffer.freed(key)
+            if self.buffer.has_work:
+                self.wake()
 
     def held_back(self, keys: Sequence[str]) -> None:
         """Take that a person has made events of these keys held, to be applied once more in their order."""
@@ -620,40 +536,8 @@ class Subscriber:
             self._to_drain[key] = None
         self.wake()
 
-    # Time
-
-    @property
-    def _timeout_ms(self) -> int:
-        return self.handler.attempt_timeout_ms or bound.ATTEMPT_TIMEOUT_MS
-
-    def watch(self) -> None:
-        """Cut off attempts that take longer than they may."""
-        now = self._clock.monotonic_ms()
-        for slot in list(self._slots):
-            if slot.delivery is None or slot.is_lost:
-                continue
-            if slot.cut_ms and now - slot.cut_ms > CUT_GRACE_MS:
-                slot.is_lost = True
-                self._lost += 1
-                log.warning("%s was cut off and goes on all the same; its slot is given back", self.name)
-                self._answer(slot.delivery, Failed("the attempt took too long, and does not stop"), ())
-                if self._ready:
-                    self._wake_slot()
-            elif not slot.cut_ms and now - slot.began_ms > self._timeout_ms:
-                assert slot.task is not None
-                slot.cut_ms = now
-                slot.task.cancel()
-
     async def stop(self, grace_ms: int) -> None:
         """Begin nothing more; wait for what is under way, at most this long, then cut it off."""
         self._stopping = True
-        self._ready.clear()
         self.wake()
-        if self.running:
-            self._all_idle = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._all_idle], timeout=grace_ms / 1000)
-        tasks = [slot.task for slot in self._slots if slot.task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=CUT_GRACE_MS / 1000)
+        await self.slots.stop(grace_ms)

@@ -69,17 +69,19 @@ class Ticker:
             await self._look(now)
             next_ms = min(poll_ms, self._heap[0][0]) if self._heap else poll_ms
             self._changed.clear()
-            delay_ms = max(0, next_ms - self._clock.now_ms())
-            if not delay_ms:
+            if next_ms <= self._clock.now_ms():
                 await self._clock.sleep_ms(0)
                 continue
-            sleeping = asyncio.ensure_future(self._clock.sleep_ms(delay_ms))
+            sleeping = asyncio.ensure_future(self._sleep_until(next_ms))
             changed = asyncio.ensure_future(self._changed.wait())
             try:
                 await asyncio.wait([sleeping, changed], return_when=asyncio.FIRST_COMPLETED)
             finally:
                 sleeping.cancel()
                 changed.cancel()
+
+    async def _sleep_until(self, due_ms: int) -> None:
+        await self._clock.sleep_ms(due_ms - self._clock.now_ms())  # by the time when it begins, which is not now
 
     async def _look(self, now: int) -> None:
         """Give what is due to its runs, in batches: a storm of timers must not stop everything else."""

@@ -14,6 +14,8 @@ class WaitingView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False
     """Something that a run waits for: `owner` is to bring `needs`, since then, until then (None: no limit).
 
     `what`: `action` (it runs, or waits for its next attempt), `event`, `timer`, `person` (it is parked).
+    `usual_ms`: half of the recent outcomes took no longer (None: none is known). `expected_ms`: the instant until which
+    it is usual (None: it waits for a person); afterwards it is `late`.
     """
 
     position: str
@@ -24,6 +26,9 @@ class WaitingView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False
     since_ms: int
     until_ms: int | None = None
     detail: str = ""
+    usual_ms: int | None = None
+    expected_ms: int | None = None
+    late: bool = False
 
 
 class FactView(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +131,11 @@ class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription: everything up to entry `position` is applied, or has a row of its own; `newest` of its type."""
+    """A subscription: everything up to entry `position` is applied, or has a row of its own; `newest` of its type.
+
+    Of events from elsewhere that keep an order: how many were `late`, and left out; how many are `early`, and wait; how
+    many `gaps` an alarm was raised for, and are open (the last two of a process that is up).
+    """
 
     name: str
     event: str
@@ -134,10 +143,25 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     newest: int
     active: bool
     since_ms: int
+    late: int = 0
+    early: int = 0
+    gaps: int = 0
+
+
+class ActivationView(msgspec.Struct, frozen=True, kw_only=True):
+    """That a participant is to know a plan; `acknowledged_at_ms` is None until it has said so, `refused`: why not."""
+
+    participant: str
+    asked_at_ms: int
+    acknowledged_at_ms: int | None
+    refused: str = ""
 
 
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan: `current` says whether new runs take it, `open_runs` how many unfinished runs it has."""
+    """A plan: `current` says whether new runs take it, `open_runs` how many unfinished runs it has.
+
+    `participants`: who is to know it, where they share no store; runs may start when all have acknowledged it.
+    """
 
     workflow: str
     digest: str
@@ -145,6 +169,7 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     current: bool
     open_runs: int
     created_at_ms: int
+    participants: list[ActivationView] = []
 
 
 class EventReceipt(msgspec.Struct, frozen=True, kw_only=True):

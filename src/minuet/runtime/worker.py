@@ -1,37 +1,34 @@
-"""Runs users' actions: a fixed number of slots, each a task that performs one action after the other.
-
-An action that never suspends costs no task and no switch; one that does holds only its own slot. `asyncio`'s own means
-(timeouts, task groups) work inside an action, since it always runs inside a task. A watchdog cuts off attempts
-that take longer than they may; one that does not let itself be cut off is abandoned, and its slot given back.
-"""
+"""Runs users' actions: decodes their arguments, calls them in slots, and classifies what they answer."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from minuet.contracts.handler import collecting
 from minuet.engine import bound
-from minuet.engine.answer import Answer, Failed
-from minuet.engine.knowledge import Action
-from minuet.engine.port import Statement
+from minuet.engine.answer import Answer, Done, Failed
+from minuet.engine.knowledge import COMPENSATION, Action
+from minuet.engine.port import Statement, Store
+from minuet.engine.row import EventRow
+from minuet.engine.taken_back import notices_about, published_prefix
+from minuet.errors import StoreError
 from minuet.runtime.clock import WaitingClock
 from minuet.runtime.handler import Handler, Handlers, Refused
+from minuet.runtime.ledger import Ledger
+from minuet.runtime.slots import Slot, Slots, watch
 from minuet.runtime.threads import Threads
 from minuet.runtime.transaction import StatementTransaction, until_first_statement
 
 log = logging.getLogger("minuet")
 
-WATCH_EVERY_MS = 250
-CUT_GRACE_MS = 1_000  # how long an attempt that was cut off may take to clean up
-IN_A_ROW = 64  # actions after which a slot lets the event loop see to other things
-
 
 class Receiver(Protocol):
     """Who takes the answers."""
+
+    store: Store
 
     def answered(self, action: Action, ticket: int, answer: Answer, events: list[object]) -> None:
         """Take the answer of an attempt, and what it has published."""
@@ -40,19 +37,6 @@ class Receiver(Protocol):
     def transacting(self, action: Action, handler: Handler, ticket: int, coroutine: object, first: Statement) -> None:
         """Take over a handler at its first statement."""
         ...
-
-
-class _Slot:
-    """One task that performs actions."""
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.wake: asyncio.Future[None] | None = None
-        self.action: Action | None = None
-        self.timeout_ms = 0
-        self.began_ms = 0
-        self.cut_ms = 0  # when it was told to stop; 0: it was not
-        self.is_lost = False
 
 
 class Worker:
@@ -64,121 +48,84 @@ class Worker:
         self._receiver = receiver
         self._handlers = handlers
         self._clock = clock
-        self._limit = slots
         self._threads = threads
-        self._queue: deque[Action] = deque()
-        self._slots: set[_Slot] = set()
-        self._idle: list[_Slot] = []
-        self._waking = False
-        self._stopping = False
+        self._slots: Slots[Action] = Slots(self, clock, limit=slots, name="minuet-slot")
         self._watchdog: asyncio.Task[None] | None = None
-        self._all_idle: asyncio.Future[None] | None = None
         self._transaction = StatementTransaction()
-        self.lost = 0  # slots whose action would not be cut off
+        self.ledger: Ledger | None = None  # None: no action here takes effect once for a key
+        self.start: Callable[[Action], None] = (
+            self._slots.put
+        )  # what is not begun when it stops is due again: it follows from the facts
+        self.interrupt: Callable[[Action], None] = self._slots.interrupt
 
     @property
     def queued(self) -> int:
         """Give how many actions wait for a slot."""
-        return len(self._queue)
+        return self._slots.queued
 
     @property
     def running(self) -> int:
         """Give how many actions are under way."""
-        return sum(1 for s in self._slots if s.action is not None)
+        return self._slots.running
 
-    def start(self, action: Action) -> None:
-        """Have an action performed as soon as a slot is free."""
-        if self._stopping:
-            return  # it is due again after the next start: it follows from the facts
-        self._queue.append(action)
-        if not self._waking:
-            self._wake()
+    @property
+    def lost(self) -> int:
+        """Give how many slots are lost to actions that would not be cut off."""
+        return self._slots.lost
 
-    def interrupt(self, action: Action) -> None:
-        """Cut off an attempt whose answer nobody waits for."""
-        for slot in self._slots:
-            if slot.action is action and not slot.cut_ms:
-                self._cut(slot)
+    async def stop(self, grace_ms: int) -> None:
+        """Begin nothing more; wait for what is under way, at most this long, then cut it off."""
+        await self._slots.stop(grace_ms)
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            await asyncio.wait([self._watchdog])
 
-    def _wake(self) -> None:
-        if self._idle:
-            slot = self._idle.pop()
-            assert slot.wake is not None
-            self._waking = True
-            slot.wake.set_result(None)
-        elif len(self._slots) - self.lost < self._limit:
-            slot = _Slot()
-            self._slots.add(slot)
-            self._waking = True
-            slot.task = asyncio.get_running_loop().create_task(self._perform_all(slot), name="minuet-slot")
-            if self._watchdog is None:
-                self._watchdog = asyncio.get_running_loop().create_task(self._watch(), name="minuet-watchdog")
+    # In a slot
 
-    async def _perform_all(self, slot: _Slot) -> None:
-        queue, in_a_row = self._queue, 0
-        while not slot.is_lost:
-            self._waking = False
-            if not queue:
-                if self._all_idle is not None and not self._all_idle.done() and not self.running:
-                    self._all_idle.set_result(None)
-                slot.wake = asyncio.get_running_loop().create_future()
-                self._idle.append(slot)
-                await slot.wake
-                in_a_row = 0
-                continue
-            action = queue.popleft()
-            if queue and not self._waking:
-                self._wake()  # should this action suspend, another slot goes on
-            in_a_row += 1
-            if in_a_row >= IN_A_ROW:
-                in_a_row = 0
-                await self._clock.sleep_ms(0)
-            await self._perform(slot, action)
-        self._slots.discard(slot)
-        self.lost -= 1
-
-    async def _perform(self, slot: _Slot, action: Action) -> None:
-        ticket = action.ticket
+    def begin(self, slot: Slot, action: Action) -> bool:
+        """Say how long an action may take; False if it was called off while it waited for a slot."""
         if action.state != "running":
-            return  # it was called off while it waited for a slot
+            return False
+        if self._watchdog is None:
+            self._watchdog = asyncio.get_running_loop().create_task(watch([self._slots], self._clock))
         about = action.rule.about
         handler = self._handlers.find(about["service"], about["action"])
         if handler is None:
             missing = Failed(f"no service here offers {about['service']}.{about['action']}", final=True)
-            self._receiver.answered(action, ticket, missing, [])
-            return
-        slot.action = action
+            self._receiver.answered(action, action.ticket, missing, [])
+            return False
+        slot.name = handler.name
+        slot.ticket = action.ticket
         slot.timeout_ms = about.get("attempt_timeout_ms") or handler.attempt_timeout_ms or bound.ATTEMPT_TIMEOUT_MS
-        slot.began_ms = self._clock.monotonic_ms()
-        try:
-            await self._call(handler, action, ticket)
-        except Exception as e:  # a mistake of ours about one action must not cost the slot
-            log.exception("%s could not be performed", handler.name)
-            self._receiver.answered(action, ticket, Failed(f"{type(e).__name__} inside the platform", final=True), [])
-        except asyncio.CancelledError:
-            if not slot.cut_ms:
-                raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            if not slot.is_lost:
-                late = Failed(f"the attempt took longer than {slot.timeout_ms / 1000:g} s, and was cut off")
-                self._receiver.answered(action, ticket, late, [])
-        finally:
-            slot.action = None
-            slot.cut_ms = 0
+        slot.about = handler
+        return True
 
-    async def _call(self, handler: Handler, action: Action, ticket: int) -> None:
+    async def perform(self, slot: Slot, action: Action) -> None:
+        """Call an action, and tell its answer."""
+        handler: Handler = slot.about
+        ticket = slot.ticket
         try:
             arguments = handler.arguments(action)
         except Refused as refused:
             self._receiver.answered(action, ticket, refused.answer, [])
             return
+        if self.ledger is not None:
+            admitted = await self.ledger.admit(action, handler, arguments, ticket)
+            if admitted is None:
+                return
+            handler = admitted
         if handler.wants_context is not None:
             workflow = action.knowledge.program.plan.workflow
             arguments[handler.wants_context] = handler.context(action, workflow, _progress(action))
+        notices: list[EventRow] = []
+        if handler.takes_back and action.direction == COMPENSATION:
+            try:
+                notices = await self._notices(action)
+            except StoreError as e:
+                self._receiver.answered(action, ticket, Failed(f"what it takes back cannot be read: {e}"), [])
+                return
         if handler.transactional is not None:
-            await self._call_transactional(handler, action, ticket, arguments)
+            await self._call_transactional(handler, action, ticket, arguments, notices)
             return
         events: list[object] = []
         answer: Answer
@@ -201,7 +148,13 @@ class Worker:
                 log.debug("action failed: %s", handler.name, exc_info=e)
         else:
             answer = handler.done(result)
-        self._receiver.answered(action, ticket, answer, events)
+        # What fails has published nothing.
+        self._receiver.answered(action, ticket, answer, [*notices, *events] if isinstance(answer, Done) else [])
+
+    async def _notices(self, action: Action) -> list[EventRow]:
+        """Give what is to be published beside the fact that a step is compensated."""
+        prefix = published_prefix(action.knowledge.run, action.rule.position, action.round)
+        return notices_about(await self._receiver.store.published_by(prefix), self._clock.now_ms())
 
     async def _result(self, handler: Handler, arguments: dict[str, object]) -> object:
         if handler.is_async:
@@ -209,11 +162,17 @@ class Worker:
         return await self._threads.call(lambda: handler.function(handler.service, **arguments))
 
     async def _call_transactional(
-        self, handler: Handler, action: Action, ticket: int, arguments: dict[str, object]
+        self,
+        handler: Handler,
+        action: Action,
+        ticket: int,
+        arguments: dict[str, object],
+        notices: list[EventRow],
     ) -> None:
         assert handler.transactional is not None
         arguments[handler.transactional] = self._transaction
         with collecting(handler.name, handler.emits) as events:
+            events += notices
             coroutine = handler.function(handler.service, **arguments)
             answer: Answer
             try:
@@ -230,56 +189,11 @@ class Worker:
                     self._receiver.transacting(action, handler, ticket, (coroutine, events), first)
                     return
                 answer = handler.done(result)
-        self._receiver.answered(action, ticket, answer, events)
+        self._receiver.answered(action, ticket, answer, events if isinstance(answer, Done) else [])
 
-    # The watchdog
-
-    async def _watch(self) -> None:
-        while True:
-            await self._clock.sleep_ms(WATCH_EVERY_MS)
-            now = self._clock.monotonic_ms()
-            for slot in list(self._slots):
-                if slot.action is None:
-                    continue
-                if slot.cut_ms and now - slot.cut_ms > CUT_GRACE_MS and not slot.is_lost:
-                    self._lose(slot)
-                elif not slot.cut_ms and now - slot.began_ms > slot.timeout_ms:
-                    self._cut(slot)
-
-    def _cut(self, slot: _Slot) -> None:
-        assert slot.task is not None
-        slot.cut_ms = self._clock.monotonic_ms()
-        slot.task.cancel()
-
-    def _lose(self, slot: _Slot) -> None:
-        """The action does not let itself be cut off: give its slot to another."""
-        assert slot.action is not None
-        slot.is_lost = True
-        self.lost += 1
-        about = slot.action.rule.about
-        name = f"{about['service']}.{about['action']}"
-        log.warning(
-            "%s was cut off after %s ms and goes on all the same; its slot is given back", name, slot.timeout_ms
-        )
-        failed = Failed(f"the attempt took longer than {slot.timeout_ms / 1000:g} s, and does not stop")
-        self._receiver.answered(slot.action, slot.action.ticket, failed, [])
-        if self._queue:
-            self._wake()
-
-    async def stop(self, grace_ms: int) -> None:
-        """Begin nothing more; wait for what is under way, at most this long, then cut it off."""
-        self._stopping = True
-        self._queue.clear()
-        if self.running:
-            self._all_idle = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._all_idle], timeout=grace_ms / 1000)
-        tasks = [s.task for s in self._slots if s.task is not None]
-        if self._watchdog is not None:
-            tasks.append(self._watchdog)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=CUT_GRACE_MS / 1000)
+    def failed(self, slot: Slot, action: Action, failure: Failed) -> None:
+        """Take that an action was cut off."""
+        self._receiver.answered(action, slot.ticket, failure, [])
 
 
 def _progress(action: Action) -> Callable[[float, str], None]:

@@ -323,14 +323,53 @@ async def test_what_cannot_work_is_refused_when_the_app_is_made() -> None:
         App("test", workflows=[order_flow])
 
 
-async def test_a_choreographed_workflow_is_refused_with_its_place() -> None:
-    app = App(
-        "test", services=[Desk()], workflows=[order_flow], store="sqlite://", styles={"order_flow": "choreography"}
-    )
-    with pytest.raises(WorkflowRefused) as caught:
-        await app.open()
-    assert caught.value.findings[0].code == "M513"
-    assert caught.value.findings[0].file.endswith("test_app.py")
+class Bureau(Service):
+    @action(pure=True, private=())
+    async def score(self, order: str) -> int:
+        return len(order)
+
+    @action(pure=True)
+    async def report(self, order: str) -> list[list[str]]:
+        return [[order]]
+
+
+@workflow
+async def scored(order: str, *, desk: Desk, bureau: Bureau) -> str:
+    score = await bureau.score(order)
+    if score > 80:
+        return await desk.open(order)
+    return order
+
+
+@workflow
+async def reported(order: str, *, desk: Desk, bureau: Bureau) -> list[list[str]]:
+    report = await bureau.report(order)
+    await desk.open(order)
+    return report
+
+
+async def test_what_cannot_be_performed_where_it_is_placed_is_refused_with_its_place() -> None:
+    app = App("test", services=[Desk(), Bureau()], workflows=[scored])
+    assert app.plans(Settings())
+    with pytest.raises(WorkflowRefused, match="only bureau may see") as caught:
+        await app.open(Settings(store_url="sqlite://", styles={"scored": "choreography"}))
+    (finding,) = caught.value.findings
+    assert finding.code == "M503"
+    assert finding.file.endswith("test_app.py")
+    assert 'styles={"scored": "orchestration"}' in finding.remedy
+
+
+async def test_a_warning_is_logged_when_the_app_is_opened_and_refuses_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App("test", services=[Desk(), Bureau()], workflows=[reported])
+    settings = Settings(store_url="sqlite://", styles={"reported": "choreography"})
+    (warning,) = app.warnings(settings)
+    assert warning.code == "M511"
+    assert app.warnings(Settings()) == []
+    await app.open(settings)
+    await app.stop()
+    assert [r.getMessage() for r in caplog.records if "M511" in r.getMessage()] == [str(warning)]
 
 
 @workflow

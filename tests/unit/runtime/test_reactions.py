@@ -231,9 +231,9 @@ async def test_a_dead_letter_that_is_discarded_is_gone_and_the_audit_says_why() 
             await r.letters.discard(LetterChoice(ids=(letter.id,)), note=" ")
         await r.letters.discard(LetterChoice(ids=(letter.id,)), who="test", note="sent by mistake")
         await r.told(("bad", 1))
-        assert await r.app._running.store.events_unapplied(1, "news.added", 0, 9) == [], "a crash brings nothing back"
+        assert await r.app.hosts.home.store.events_unapplied(1, "news.added", 0, 9) == [], "a crash brings nothing back"
         assert await r.letters.dead_letters() == []
-        (audit, *_) = await r.app._running.store.audit(10)
+        (audit, *_) = await r.app.hosts.home.store.audit(10)
         assert (audit.who, audit.verb, audit.subject, audit.note) == ("test", "discard", letter.id, "sent by mistake")
         with pytest.raises(NotFound, match="no dead letter"):
             await r.letters.retry(LetterChoice(ids=(letter.id,)))
@@ -273,7 +273,7 @@ async def test_dead_letters_of_one_cause_are_mended_together() -> None:
 
 async def test_what_is_newer_than_known_or_unreadable_is_a_dead_letter() -> None:
     async with reading() as r:
-        store, now = r.app._running.store, r.app.clock.now_ms()
+        store, now = r.app.hosts.home.store, r.app.clock.now_ms()
         decision = Decision()
         decision.ensure_messages().outbox = [
             EventRow(None, "/other", "m-1", "news.made", 2, "k", '{"isbn":"k"}', 0, "", now, now),
@@ -282,7 +282,7 @@ async def test_what_is_newer_than_known_or_unreadable_is_a_dead_letter() -> None
             EventRow(None, "/other", "m-4", "news.made", 1, "k", '{"isbn":"k"}', 0, "", now - 8 * 86_400_000, now),
             EventRow(None, "/other", "m-5", "news.made", 1, "k", '{"isbn":"fine"}', 0, "", now, now),
         ]
-        await r.app._running.participant.record(decision)
+        await r.app.hosts.home.participant.record(decision)
         found = {x.message: x.reason for x in await r.dead(4)}
         assert found == {
             "m-1": "newer-version",
@@ -420,7 +420,7 @@ async def test_a_slow_subscriber_costs_no_memory() -> None:
 
     async with App("slow", services=[Slow()], store="sqlite://") as app:
         await asyncio.gather(*(app.send(Added("k", n)) for n in range(1_500)))
-        subscriber = app._running.inlet.find("slow.hear")
+        subscriber = app.hosts.home.inlet.find("slow.hear")
 
         async def is_full() -> bool:
             return subscriber.in_memory >= 500
@@ -462,7 +462,7 @@ async def test_events_that_everybody_has_heard_are_forgotten_in_the_end() -> Non
             await r.app.send(Added(isbn, 1))
         await r.told(("good", 1))
         await r.dead(1)
-        store = r.app._running.store
+        store = r.app.hosts.home.store
 
         async def is_noted() -> bool:
             return [s.position for s in await store.subscriptions()] == [2, 3]
@@ -491,3 +491,42 @@ async def test_reactions_of_another_release_keep_their_place(tmp_path: Path) -> 
 async def test_a_start_without_a_time_zone_is_refused() -> None:
     with pytest.raises(DeclarationError, match="time zone"):
         on(Added, start=datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+class Press(Service):
+    """Says how often it has tried, and fails the first time, after it has said so."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    @action(emits=(Made,))
+    async def print_it(self, isbn: str, *, tx: Transaction = injected()) -> None:
+        self.tries += 1
+        await tx.execute("create table if not exists print (isbn text)")
+        publish(Made(isbn, self.tries))
+        if self.tries == 1:
+            raise RuntimeError("no ink")
+
+
+class Reader(Service):
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    @on(Made)
+    async def note(self, made: Made) -> None:
+        self.heard.append(made.number)
+
+
+@workflow
+async def print_book(isbn: str, *, press: Press) -> None:
+    await press.print_it(isbn).retry(3, first=0.001)
+
+
+async def test_what_an_attempt_publishes_that_fails_is_not_heard_and_does_not_stand_for_the_next_one() -> None:
+    reader = Reader()
+    async with App("press", services=[Press(), reader], workflows=[print_book], store="sqlite://") as app:
+        await app.run(print_book, "i-1")
+        async with asyncio.timeout(5):
+            while not reader.heard:
+                await asyncio.sleep(0)
+    assert reader.heard == [2]

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from minuet import App, RunRejected, Service, action, workflow
-from minuet.runtime import worker
+from minuet.runtime import slots
 from minuet.runtime.settings import Settings
 from tests.unit.runtime.conftest import until
 
@@ -96,8 +96,8 @@ FLOWS = [hanging, stubborn, threaded, plain, modern, selfish]
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the watchdog look often."""
-    monkeypatch.setattr(worker, "WATCH_EVERY_MS", 10)
-    monkeypatch.setattr(worker, "CUT_GRACE_MS", 30)
+    monkeypatch.setattr(slots, "WATCH_EVERY_MS", 10)
+    monkeypatch.setattr(slots, "CUT_GRACE_MS", 30)
 
 
 async def test_an_action_that_hangs_is_cut_off_and_its_slot_given_back(quick: None) -> None:

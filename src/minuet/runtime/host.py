@@ -1,0 +1,187 @@
+"""An open participant with all that it works with: a store, slots, timers, waits, reactions, and messages.
+
+In most programs there is one, which evaluates everything: it shares its facts with itself and sends no messages. With
+a store for each service there is one for each, and one for home and the orchestrators; they share nothing but messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from minuet.contracts.service import Service, service_spec
+from minuet.engine.broker import Broker
+from minuet.engine.port import RunFilter, Store
+from minuet.engine.program import Program
+from minuet.engine.row import Decision, PlanRow
+from minuet.errors import Conflict, PlanInvalid
+from minuet.ids import RunIds
+from minuet.plans.plan import Plan, load_plan
+from minuet.runtime.acting import Acting
+from minuet.runtime.activation import Activation
+from minuet.runtime.clock import WaitingClock
+from minuet.runtime.exchange import Exchange
+from minuet.runtime.handler import Handlers
+from minuet.runtime.inlet import Inlet
+from minuet.runtime.ledger import Ledger, guards_of
+from minuet.runtime.matcher import EventMatcher
+from minuet.runtime.participant import Participant
+from minuet.runtime.recovery import Recovery
+from minuet.runtime.remote import Remote
+from minuet.runtime.retention import Retention
+from minuet.runtime.settings import Settings
+from minuet.runtime.threads import Threads
+from minuet.runtime.ticker import Ticker
+from minuet.runtime.transaction import SetupCall, StatementTransaction, until_first_statement
+from minuet.runtime.worker import Worker
+
+log = logging.getLogger("minuet")
+
+_HEARD_BY_ALL = ("plan", "retire", "pause", "resume", "terminate")  # what an observer takes of what is asked of others
+
+
+class Host:
+    """A participant over one store. `broker`: None where everybody is here.
+
+    `is_home`: ends are observed here, and orchestrators are; `only_listens`: it keeps the trace, and does nothing.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        services: Sequence[Service],
+        store: Store,
+        clock: WaitingClock,
+        settings: Settings,
+        provided: Mapping[Any, Any],
+        *,
+        broker: Broker | None = None,
+        is_home: bool = True,
+        only_listens: bool = False,
+        is_observed: bool = False,
+    ) -> None:
+        self.address = address
+        self.services = services
+        self.names = frozenset(service_spec(type(s)).name for s in services)
+        self.store = store
+        self.is_home = is_home
+        self._only_listens = only_listens
+        self._settings = settings
+        self.participant = Participant(store, clock, runs_in_memory=settings.runs_in_memory, ids=RunIds())
+        self.threads = Threads(settings.threads, settings.abandoned_threads)
+        self._handlers = Handlers(list(services), provided)
+        self.worker = Worker(self.participant, self._handlers, clock, slots=settings.slots, threads=self.threads)
+        self.ticker = Ticker(self.participant, clock)
+        self.matcher = EventMatcher(self.participant, clock)
+        ledger = Ledger(self.participant, guards) if (guards := guards_of(services)) else None
+        self.participant.ledger = self.worker.ledger = ledger
+        acting = Acting(self.participant, self._handlers, self.threads, ledger)
+        self.inlet = Inlet(
+            self.participant, services, provided, retry=settings.retry, slots=settings.slots, acting=acting
+        )
+        self.recovery = Recovery(self.participant, clock)
+        self.retention = Retention(self.participant, clock, settings.retention_ms, settings.event_retention_ms)
+        self.participant.worker = self.worker
+        self.participant.ticker = self.ticker
+        self.participant.matcher = self.matcher
+        self.participant.inlet = self.inlet
+        self.exchange: Exchange | None = None
+        if broker is not None:
+            self.exchange = Exchange(
+                self.participant, broker, address, self.names, is_observed=is_observed, only_listens=only_listens
+            )
+            self.activation = Activation(self.participant, self.exchange, self.accept)
+            self.remote = Remote(self.participant, self.exchange)
+            self.participant.outward = self.exchange
+            if only_listens:
+                verbs = self.exchange.verbs
+                self.exchange.verbs = {verb: verbs[verb] for verb in _HEARD_BY_ALL}
+
+    def accept(self, plan: Plan) -> None:
+        """Know a plan that somebody tells of. Raises Conflict where it needs what is not offered here."""
+        for service, actions in plan.services().items():
+            if service in self.names and (missing := [a for a in actions if not self._handlers.find(service, a)]):
+                raise Conflict(
+                    f"{service} does not offer {', '.join(sorted(missing))}, which plan {plan.name} needs",
+                    remedy=f"Start {service} with a release that does",
+                )
+        self.adopt(plan)
+
+    def adopt(self, plan: Plan) -> None:
+        """Know a plan."""
+        who = None
+        if self.exchange is not None and not self._only_listens:
+            who = self.names | plan.conductors() if self.is_home else self.names
+        program = Program(plan, self._settings.retry, who, only_watches=self._only_listens)
+        self.participant.add_program(program)
+        if self.exchange is not None:
+            self.exchange.learn(program)
+
+    async def open(self, plans: Iterable[Plan]) -> None:
+        """Open the store, take up what was going on, and be ready for more. `plans`: those of this release."""
+        await self.store.open(self.participant.on_outcomes)
+        try:
+            for newest in await self.store.list_runs(RunFilter(limit=1)):
+                self.participant.ids.follow(newest.run)
+            await self._setup()
+            await self._learn_plans(list(plans))
+            await self.inlet.open()
+        except BaseException:
+            await self.store.close()
+            raise
+        self.matcher.open()
+        self.ticker.open()
+        self.recovery.open()
+        self.retention.open()
+        if self.exchange is not None:
+            await self.exchange.open()
+            if not self._only_listens:
+                self.remote.open()
+
+    async def _setup(self) -> None:
+        transaction = StatementTransaction()
+        for service in self.services:
+            if type(service).setup is Service.setup:
+                continue
+            coroutine = service.setup(transaction)
+            first, _ = await until_first_statement(coroutine)
+            if first is None:
+                continue
+            work = SetupCall(coroutine, first)
+            await self.store.setup(work)
+            if work.error is not None:
+                raise work.error
+
+    async def _learn_plans(self, plans: Sequence[Plan]) -> None:
+        participant = self.participant
+        known = set()
+        for row in await self.store.plans():
+            known.add(row.digest)
+            try:
+                self.adopt(load_plan(row.body))
+            except PlanInvalid as e:
+                log.error("%s", e)  # noqa: TRY400 - the message says it all
+                participant.broken[row.digest] = str(e)
+        new = Decision()
+        now = participant.clock.now_ms()
+        new.plans = [PlanRow(p.digest, p.workflow, p.to_json().decode(), now) for p in plans if p.digest not in known]
+        if new.plans:
+            await participant.record(new)
+        for plan in plans:
+            if plan.digest not in participant.programs:
+                self.adopt(plan)
+
+    async def close(self, grace_ms: int) -> None:
+        """Begin nothing more, let what runs come to its end (at most this long), and close."""
+        participant = self.participant
+        participant.stopping = True
+        if self.exchange is not None:
+            await self.exchange.close()
+        await self.ticker.close()
+        await asyncio.gather(self.worker.stop(grace_ms), self.inlet.stop(grace_ms))
+        await participant.drain()
+        await participant.close()
+        await self.store.close()
+        self.threads.close()

@@ -1,0 +1,135 @@
+"""Hands what a participant has to say to the broker, once it is durable here, and forgets it once it is there.
+
+The rows are the truth: what was committed and not confirmed is sent when the program is back. Sent twice is no harm,
+since whoever hears it leaves out what is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+
+from minuet.contracts.envelope import Envelope, time_text
+from minuet.engine.broker import Broker
+from minuet.engine.row import Decision, SendingRow, SentKey
+from minuet.errors import BrokerUnavailable, InvalidPayload, StoreError
+from minuet.runtime.participant import Participant
+
+log = logging.getLogger("minuet")
+
+BATCH = 256
+IN_MEMORY = 10_000  # beyond that what is committed is read again when its turn comes
+TRY_AGAIN_MS = 200
+TRY_AGAIN_AT_MOST_MS = 5_000
+
+
+class Relay:
+    """One for each participant that speaks to others."""
+
+    def __init__(self, participant: Participant, broker: Broker) -> None:
+        self._participant = participant
+        self._store = participant.store
+        self._broker = broker
+        self._ready: deque[SendingRow] = deque()
+        self._is_behind = True  # there may be rows that are not in memory
+        self._waiter: asyncio.Future[None] | None = None
+        self.is_cut_off = False  # the broker, or the store, did not answer when it was last asked
+        self.sent = 0
+
+    @property
+    def backlog(self) -> int:
+        """Give how many messages wait in memory; what is beyond that is in the store."""
+        return len(self._ready)
+
+    def open(self) -> None:
+        """Begin with what was not confirmed before."""
+        self._participant.spawn(self._run())
+
+    def send(self, rows: Iterable[SendingRow]) -> None:
+        """Send what has just become durable, in this order."""
+        if len(self._ready) > IN_MEMORY:
+            self._is_behind = True
+        elif not self._is_behind:
+            self._ready.extend(rows)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _run(self) -> None:
+        delay_ms = TRY_AGAIN_MS
+        while True:
+            sent = self.sent
+            try:
+                if self._is_behind:
+                    await self._catch_up()
+                while self._ready:
+                    batch = [self._ready[i] for i in range(min(BATCH, len(self._ready)))]
+                    await self._publish(batch)
+                    for _ in batch:
+                        self._ready.popleft()
+            except (BrokerUnavailable, StoreError) as e:
+                if not self.is_cut_off:  # said once, not at each attempt
+                    log.warning("messages wait, and are sent when this is over: %s", e)
+                self.is_cut_off = self._is_behind = True
+                self._ready.clear()
+                if self.sent > sent:  # it was there in between
+                    delay_ms = TRY_AGAIN_MS
+                await self._participant.clock.sleep_ms(delay_ms)
+                delay_ms = min(2 * delay_ms, TRY_AGAIN_AT_MOST_MS)
+                continue
+            if self.is_cut_off:
+                self.is_cut_off = False
+                log.warning("messages are sent again")
+            delay_ms = TRY_AGAIN_MS
+            self._waiter = asyncio.get_running_loop().create_future()
+            if not self._ready and not self._is_behind:
+                await self._waiter
+
+    async def _catch_up(self) -> None:
+        """Send what is only in the store; what is committed meanwhile may be sent twice, but is not passed over."""
+        self._is_behind = False
+        self._ready.clear()
+        after = 0
+        while rows := await self._store.sending(after, BATCH):
+            await self._publish(rows)
+            after = rows[-1].entry or 0
+
+    async def _publish(self, rows: list[SendingRow]) -> None:
+        readable = [(row, e) for row in rows if (e := _read(row)) is not None]
+        await self._broker.publish(await self._numbered([envelope for _, envelope in readable]))
+        self.sent += len(readable)
+        decision = Decision()
+        decision.ensure_messages().sent = [SentKey(row.message) for row, _ in readable]
+        self._store.submit(decision)
+
+    async def _numbered(self, envelopes: list[Envelope]) -> list[Envelope]:
+        """Number plain events: each says which one of its type and key it comes after, and when that was."""
+        plain = [i for i, e in enumerate(envelopes) if e.attributes.get("minuetkind") == "event" and not _is_of_run(e)]
+        found = [(i, await self._store.find_published(envelopes[i].source, envelopes[i].id)) for i in plain]
+        events = [(i, row) for i, row in found if row is not None and row.entry is not None]
+        previous = await self._store.previous_of([row for _, row in events]) if events else []
+        for (i, row), before in zip(events, previous, strict=True):
+            numbers = {"sequence": str(row.entry), "minuetprevious": str(before)}
+            if before and (earlier := await self._store.log_after(before - 1, 1)):
+                numbers["minuetprevioustime"] = time_text(earlier[0].at_ms)
+            envelopes[i] = envelopes[i]._replace(attributes={**envelopes[i].attributes, **numbers})
+        return envelopes
+
+
+def _is_of_run(envelope: Envelope) -> bool:
+    return "minuetrun" in envelope.attributes
+
+
+def _read(row: SendingRow) -> Envelope | None:
+    """Give a message; None where its row is damaged: it stays, and must not hold up the others."""
+    try:
+        return Envelope.from_json(row.topic, row.envelope)
+    except InvalidPayload as e:
+        log.error("message %s cannot be sent: %s", row.message, e)  # noqa: TRY400 - the message says it all
+        return None
+
+
+def sending(envelopes: Iterable[Envelope]) -> list[SendingRow]:
+    """Give messages as rows."""
+    return [SendingRow(None, f"{e.source} {e.id}", e.topic, e.to_json().decode()) for e in envelopes]
