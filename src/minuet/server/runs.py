@@ -84,7 +84,7 @@ def run_routes(control: Control) -> list[Route]:
         return answer
 
     async def runs(request: Request) -> Response:
-        query = read_query(request, ["state", "workflow", "key", "since_ms", "before", "limit"])
+        query = read_query(request, ["state", "workflow", "key", "since_ms", "before", "limit", "late"])
         limit = whole_number(query, "limit", 50, 1, PAGE_MAX) or 50
         listed = await control.runs(
             states=_states(query.get("state", "")),
@@ -93,6 +93,7 @@ def run_routes(control: Control) -> list[Route]:
             since_ms=whole_number(query, "since_ms", None, 0, 10**15),
             before=query.get("before"),
             limit=limit,
+            late=query.get("late", "false") == "true",
         )
         return json_answer({"runs": listed, "next": listed[-1].run if len(listed) == limit else None})
 

@@ -1,11 +1,22 @@
-"""A run, told in rows: one for each fact, in the order in which they were recorded, then what it waits for."""
+"""A run, told in rows: one for each fact as they were recorded, then what it waits for; or drawn as a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
+from minuet.observe.causes import causes_mermaid, causes_of, causes_svg, causes_text
+from minuet.observe.sequence import sequence_of
+from minuet.observe.sequence_drawing import sequence_mermaid, sequence_svg, sequence_text
+from minuet.observe.timeline import timeline_of
+from minuet.observe.timeline_drawing import timeline_mermaid, timeline_svg, timeline_text
+from minuet.observe.traced import TracedFact, TracedRun, TracedWait
+from minuet.plans.plan import Plan
 from minuet.runtime.view import FactView, RunView, WaitingView
 from minuet.tools.output import age_text, escaped, paint, state_text, time_text, value_text
+
+Picture = Literal["sequence", "timeline", "causes"]
+Form = Literal["text", "mermaid", "svg"]
 
 _MARKS = frozenset({"open", "back", "gone"})
 """Labels that only the rules of blocks read: they say nothing that the other facts do not."""
@@ -61,12 +72,65 @@ def waiting_rows(waiting: Iterable[WaitingView], now_ms: int, *, with_values: bo
             _where(w.position, w.round),
             w.needs,
             words.get(w.what, w.what),
-            f"since {age_text(now_ms - w.since_ms)}",
+            since_text(w, now_ms),
             w.owner,
             ", ".join(part for part in (until, w.detail) if part),
         )
         rows.append((*row, "") if with_values else row)
     return rows
+
+
+def since_text(w: WaitingView, now_ms: int) -> str:
+    """Say since when something is waited for, how long it usually takes, and whether it is late."""
+    usual = "" if w.usual_ms is None else f", usually {age_text(w.usual_ms)}"
+    return f"since {age_text(now_ms - w.since_ms)}{usual}" + (", late" if w.late else "")
+
+
+def traced(view: RunView) -> TracedRun:
+    """Give a run as `observe` looks at it: without its values."""
+    return TracedRun(
+        run=view.run,
+        key=view.key,
+        state=view.state,
+        started_at_ms=view.started_at_ms,
+        ended_at_ms=view.ended_at_ms,
+        code=view.rejection.code if view.rejection is not None else "",
+        facts=[TracedFact(position=f.position, round=f.round, label=f.label, at_ms=f.at_ms) for f in view.facts],
+        waiting=[
+            TracedWait(
+                position=w.position,
+                round=w.round,
+                what=w.what,
+                needs=w.needs,
+                owner=w.owner,
+                since_ms=w.since_ms,
+                until_ms=w.until_ms,
+                detail=w.detail,
+            )
+            for w in view.waiting
+        ],
+    )
+
+
+def drawn(view: RunView, plan: Plan, picture: Picture, form: Form, *, now_ms: int, width: int) -> str:
+    """Draw a run; `width` is that of the text, in columns."""
+    run = traced(view)
+    match picture:
+        case "sequence":
+            sequence = sequence_of(plan, run, now_ms)
+            if form == "text":
+                return sequence_text(sequence, width)
+            return sequence_mermaid(sequence) if form == "mermaid" else sequence_svg(sequence)
+        case "timeline":
+            timeline = timeline_of(plan, run, now_ms)
+            if form == "text":
+                return timeline_text(timeline, width)
+            return timeline_mermaid(timeline) if form == "mermaid" else timeline_svg(timeline)
+        case "causes":
+            causes = causes_of(plan, run, now_ms)
+            if form == "text":
+                return causes_text(causes, width)
+            return causes_mermaid(causes) if form == "mermaid" else causes_svg(causes)
 
 
 def _where(position: str, round_: str) -> str:

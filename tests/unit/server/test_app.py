@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 
 from minuet.engine import bound
 from minuet.errors import MinuetError, StoreUnavailable
-from minuet.runtime.view import RejectionView
+from minuet.runtime.view import RejectionView, WaitingView
 from minuet.server.app import make_server
 from minuet.server.guard import check
 from minuet.server.problem import STATUS, Refusal, status_of
@@ -191,6 +191,17 @@ def test_runs_are_listed_newest_first_with_a_cursor(api: Api) -> None:
 def test_filters_are_handed_on(api: Api) -> None:
     api.get("/api/v1/runs?state=stuck,quarantined&workflow=greet&key=o%201&since_ms=7")
     assert api.control.asked[-1] == ("runs", ("stuck", "quarantined"), "greet", "o 1", 7, None, 50)
+
+
+def test_late_runs_can_be_asked_for_alone(api: Api) -> None:
+    run, _ = api.started("o-1"), api.started("o-2")
+    late = WaitingView(position="1", what="action", needs="a.b", owner="a", since_ms=1, expected_ms=2, late=True)
+    api.control.change(run, waiting=[late])
+    (found,) = api.get("/api/v1/runs?late=true").json()["runs"]
+    assert found["run"] == run
+    assert {k: found["waiting"][0][k] for k in ("usual_ms", "expected_ms", "late")} == {
+        "usual_ms": None, "expected_ms": 2, "late": True
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

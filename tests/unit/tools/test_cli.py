@@ -8,14 +8,18 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from minuet.plans.placement import Placement
+from minuet.plans.plan import make_plan
 from minuet.runtime.letters import EVERYTHING
-from minuet.runtime.view import FailedView
+from minuet.runtime.view import FactView, FailedView, RejectionView, WaitingView
 from minuet.tools.cli import reach as reaching
 from minuet.tools.cli.main import VERBS, main
 from tests.fake_control import FakeControl, make_letter
+from tests.unit.observe.classical import parallel
 
 MODULES = ("event", "failed", "operate", "plan", "runs")
 
@@ -139,6 +143,17 @@ def test_runs_hands_its_filters_on(minuet: Shell) -> None:
     minuet("runs", "--since", "1h")
     assert minuet.control.asked[-1][4] > 1_700_000_000_000
     assert minuet.changing == [False, False]
+
+
+def test_late_runs_are_marked_and_listed_alone_where_that_is_asked(minuet: Shell) -> None:
+    first, second = minuet.started("a"), minuet.started("b")
+    late = WaitingView(position="1", what="action", needs="a.b", owner="a", since_ms=1, expected_ms=2, late=True)
+    minuet.control.change(first, waiting=[late])
+    assert [line.split()[4:6] for line in minuet("runs").out.splitlines()[1:]][1] == ["running", "late"]
+    assert [view["run"] for view in minuet("runs", "--late", "--json").json["runs"]] == [first]
+    minuet.control.change(first, waiting=[])
+    assert minuet("runs", "--late").err == "no runs that fit\n"
+    assert second in minuet("runs").out
 
 
 @pytest.mark.parametrize("words", [["--state", "odd"], ["--since", "yesterday"], ["--limit", "0"], ["--limit", "x"]])
@@ -405,3 +420,99 @@ def test_events_are_told_once_more_from_a_time_on(minuet: Shell) -> None:
     assert minuet.control.letters.asked == [("replay", "mail.tell", 1_000, None, "cli:ada", None)]
     assert minuet("events", "replay", "mail.tell", "--since", "1970-01-01T00:00:01").code == 2
     assert minuet("events", "replay", "mail.tell", "--since", "yesterday").code == 2
+
+
+# pictures, and the part of one participant
+
+
+FACTS = [("1", "ok"), ("2a", "ok"), ("2b", "rejected:no"), ("2a", "compensated"), ("1", "compensated")]
+
+
+def with_a_rejected_order(minuet: Shell) -> str:
+    run = minuet.started()
+    plan = make_plan(parallel.tree, Placement(root="choreography"))
+    minuet.control.plan_texts[plan.digest] = plan.to_json()
+    facts = [
+        FactView(
+            seq=n,
+            position=position,
+            round="",
+            label=label,
+            what="",
+            owner="",
+            at_ms=1_750_000_000_000 + 10 * n,
+            value="<secret>",
+        )
+        for n, (position, label) in enumerate(FACTS, 1)
+    ]
+    minuet.control.change(
+        run,
+        digest=plan.digest,
+        state="compensated",
+        ended_at_ms=1_750_000_000_050,
+        rejection=RejectionView(code="no", position="2b"),
+        facts=facts,
+    )
+    return run
+
+
+@pytest.mark.parametrize(
+    ("picture", "text"),
+    [
+        ("--sequence", "✗ 2b inventory.reserve rejected:no"),
+        ("--timeline", "ok 10 ms, payments.refund 10 ms"),
+        ("--causes", "└─✗ 2b inventory.reserve rejected:no"),
+    ],
+)
+def test_a_run_is_drawn_in_each_form(minuet: Shell, picture: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    run = with_a_rejected_order(minuet)
+    said = minuet("show", run, picture)
+    assert said.code == 0
+    assert said.out.startswith(run)
+    assert text in said.out
+    assert minuet("show", "--key", "o-1", picture, "--format", "mermaid").out.startswith('---\ntitle: "')
+    svg = minuet("show", run, picture, "--format", "svg").out
+    assert ET.fromstring(svg).tag.endswith("svg")
+    assert "secret" not in said.out + svg
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--sequence", "--timeline"],
+        ["--sequence", "--json"],
+        ["--causes", "--follow"],
+        ["--timeline", "--facts"],
+        ["--format", "svg"],
+        ["--format", "png", "--sequence"],
+    ],
+)
+def test_what_does_not_go_together_is_said_before_anybody_is_asked(minuet: Shell, words: list[str]) -> None:
+    said = minuet("show", "R", *words)
+    assert (said.code, said.out, minuet.changing) == (2, "", [])
+    assert words[0] in said.err
+
+
+def test_a_run_whose_plan_is_gone_is_not_drawn(minuet: Shell) -> None:
+    said = minuet("show", minuet.started(), "--sequence")
+    assert (said.code, said.out) == (3, "")
+
+
+def test_a_plan_is_shown_as_one_participant_performs_it(minuet: Shell) -> None:
+    with_a_rejected_order(minuet)
+    said = minuet("plan", "show", "greet", "--for", "shipping").out
+    assert "3  runs shipping.ship(order=held)" in said
+    assert "hears  2a ok from payments" in said
+    found = minuet("plan", "show", "greet", "--for", "shipping", "--json").json["projection"]
+    assert found["participant"] == "shipping"
+    assert found["rules"][0]["tells"][0] == {
+        "position": "3",
+        "label": "ok",
+        "receivers": ["home"],
+        "values": ["result of 3"],
+    }
+    nobody = minuet("plan", "show", "greet", "--for", "nobody")
+    assert (nobody.code, nobody.out) == (3, "")
+    assert "orders, payments, inventory, shipping, home" in nobody.err
+    assert minuet("plan", "show", "greet", "--for", "shipping", "--format", "svg").code == 2

@@ -174,3 +174,17 @@ def test_what_a_run_waits_for_is_told_with_since_and_until_and_from_whom() -> No
     (row,) = waiting_rows([waiting], NOW_MS)
     assert row[:5] == ("4", "picked-up p-1", "waits for event", "since 4 s", "shipping")
     assert row[5].startswith("until ")
+
+
+def test_what_is_waited_for_is_told_with_how_long_it_usually_takes_and_whether_it_is_late() -> None:
+    def waits(**more: object) -> WaitingView:
+        given = {"position": "1", "what": "action", "needs": "a.b", "owner": "a", "since_ms": NOW_MS - 4_000, **more}
+        return WaitingView(**given)  # type: ignore[arg-type]
+
+    rows = waiting_rows([waits(), waits(usual_ms=40), waits(late=True), waits(usual_ms=40, late=True)], NOW_MS)
+    assert [row[3] for row in rows] == [
+        "since 4 s",
+        "since 4 s, usually 40 ms",
+        "since 4 s, late",
+        "since 4 s, usually 40 ms, late",
+    ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from minuet.errors import NotFound
+from minuet.tools.cli.activation import known_by, retire
 from minuet.tools.cli.reach import Place, perform, reach, reaching
 from minuet.tools.output import escaped, paint, print_json, print_line, print_table, remark, time_text
 
@@ -21,7 +22,10 @@ _NAMING = "A plan is named by its workflow, its digest, a FILE, or as MODULE:APP
 
 @click.group()
 def plan() -> None:
-    """Show, list and compare plans."""
+    """Show, list, compare and retire plans."""
+
+
+plan.add_command(retire)
 
 
 @plan.command("list")
@@ -44,7 +48,7 @@ def list_(*, place: Place, as_json: bool) -> None:
         return
     now_ms = SystemClock().now_ms()
     print_table(
-        ("WORKFLOW", "DIGEST", "STYLE", "NEW RUNS", "UNFINISHED", "SINCE"),
+        ("WORKFLOW", "DIGEST", "STYLE", "NEW RUNS", "UNFINISHED", "KNOWN BY", "SINCE"),
         (
             (
                 p.workflow,
@@ -52,6 +56,7 @@ def list_(*, place: Place, as_json: bool) -> None:
                 p.style,
                 "take it" if p.current else "-",
                 f"{p.open_runs:,}",
+                known_by(p),
                 time_text(p.created_at_ms, now_ms),
             )
             for p in found
@@ -61,16 +66,21 @@ def list_(*, place: Place, as_json: bool) -> None:
 
 @plan.command(help=f"Show a plan: its steps, in the order of the text.\n\n{_NAMING}")
 @click.argument("name", metavar="PLAN")
+@click.option("--for", "participant", metavar="WHO", help="What one participant evaluates, hears and tells.")
 @click.option("--format", "form", type=click.Choice(["text", "mermaid", "svg"]), default="text", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="The plan itself, as it is stored.")
+@click.option("--json", "as_json", is_flag=True, help="The plan itself, as it is stored; with --for, what that shows.")
 @reaching
-def show(*, place: Place, name: str, form: str, as_json: bool) -> None:
+def show(*, place: Place, name: str, participant: str | None, form: str, as_json: bool) -> None:
     """Show a plan."""
     from minuet.observe.diagram import svg
     from minuet.observe.mermaid import mermaid
 
+    if participant is not None and form != "text":
+        raise click.UsageError(f"--for has no picture: it does not go with --format {form}.")
     shown = _plan(place, name)
-    if as_json:
+    if participant is not None:
+        _print_projection(shown, participant, as_json=as_json)
+    elif as_json:
         print_line(shown.to_json().decode())
     elif form == "svg":
         print_line(svg(shown).rstrip())
@@ -150,6 +160,23 @@ def _open_runs(place: Place, digest: str) -> int | None:
         return perform(asking())
     except (NotFound, NotRunning):
         return None
+
+
+def _print_projection(shown: Plan, participant: str, *, as_json: bool) -> None:
+    from minuet.observe.projection import participants, projection_of, projection_text
+
+    known = participants(shown)
+    if participant not in known:
+        raise NotFound(
+            f"{participant!r} takes no part in {shown.name}",
+            remedy=f"There are: {', '.join(known) or 'none'}",
+            participant=participant,
+        )
+    projection = projection_of(shown, participant)
+    if as_json:
+        print_json({"projection": projection})
+    else:
+        print_line(projection_text(projection).rstrip("\n"))
 
 
 def _print_plan(shown: Plan) -> None:

@@ -153,9 +153,16 @@ def _only_store(folder: Path) -> Path | None:
     from minuet.stores.sqlite.lock import read_lock
 
     stores = sorted(lock.with_suffix("") for lock in folder.glob("*.lock") if lock.with_suffix("").is_file())
+    stores = [store for store in stores if not _is_part(store)]
     held = [store for store in stores if read_lock(store) is not None]
     found = held or stores
     if len(found) > 1:
         names = ", ".join(store.name for store in found)
         raise Conflict(f"there are several stores here: {names}", remedy="Name the one that you mean: --store FILE")
     return found[0].relative_to(folder) if found else None
+
+
+def _is_part(store: Path) -> bool:
+    """Say whether a store is one participant's, beside its program's: `shop.payments.db` beside `shop.db`."""
+    stem, _, part = store.stem.rpartition(".")
+    return bool(stem and part) and store.with_name(f"{stem}{store.suffix}").is_file()

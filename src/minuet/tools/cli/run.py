@@ -24,9 +24,22 @@ if TYPE_CHECKING:
 @click.option("--port", type=int, help="Port of the API, 8640 by default; 0 takes any free one.")
 @click.option("--host", help="Loopback address of the API.")
 @click.option("--grace", metavar="DURATION", help="How long running actions may go on after SIGTERM; 25s by default.")
+@click.option(
+    "--store-per-service",
+    is_flag=True,
+    default=None,
+    help="Give each service a store of its own beside the store; they share nothing but messages.",
+)
 @click.pass_context
 def run(
-    context: click.Context, *, app: str | None, store: str | None, port: int | None, host: str | None, grace: str | None
+    context: click.Context,
+    *,
+    app: str | None,
+    store: str | None,
+    port: int | None,
+    host: str | None,
+    grace: str | None,
+    store_per_service: bool | None,
 ) -> None:
     """Open APP (module:app), and perform what it is asked until SIGTERM or Ctrl-C."""
     from minuet.runtime.settings import load_settings
@@ -34,6 +47,7 @@ def run(
     from minuet.tools.log import configure_log
 
     flags = {"store_url": store_url(store), "port": port, "host": host, "grace": grace}
+    flags["store_per_service"] = store_per_service
     program: App | None = context.obj
     if program is None or app is not None:
         name = app or load_settings(flags=flags).app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -17,8 +17,10 @@ from minuet.tools.output import age_text as age
 if TYPE_CHECKING:
     from minuet.runtime.control import Control
     from minuet.runtime.view import RunView
+    from minuet.tools.story import Form, Picture
 
 FOLLOW_S = 0.5
+WIDTH = 120  # columns of a picture in text, where nobody says how wide the terminal is
 _PARKED = ("stuck", "quarantined")
 
 
@@ -71,6 +73,7 @@ def start(
 @click.option("--key", help="Only of this business key.")
 @click.option("--since", metavar="DURATION", help="Begun within the last 1h, 30m, 7d.")
 @click.option("--stuck", is_flag=True, help="Only what needs a person.")
+@click.option("--late", is_flag=True, help="Only what waits longer than is usual.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 500))
 @click.option("--before", metavar="RUN", help="The page after this run.")
 @click.option("--json", "as_json", is_flag=True, help="One object for programs.")
@@ -83,6 +86,7 @@ def runs(
     key: str | None,
     since: str | None,
     stuck: bool,
+    late: bool,
     limit: int,
     before: str | None,
     as_json: bool,
@@ -103,6 +107,7 @@ def runs(
                 since_ms=since_ms,
                 before=before,
                 limit=limit,
+                late=late,
             )
 
     found = perform(listing())
@@ -111,7 +116,7 @@ def runs(
         print_json({"runs": found, "next": more})
         return
     if not found:
-        remark("no runs" + (" that fit" if states or workflow or key or since or stuck or before else " yet"))
+        remark("no runs" + (" that fit" if states or workflow or key or since or stuck or late or before else " yet"))
         return
     print_table(
         ("RUN", "KEY", "WORKFLOW", "STYLE", "STATE", "AT", "AGE"),
@@ -121,7 +126,7 @@ def runs(
                 "" if view.key == view.run else view.key,
                 f"{view.workflow}@{view.digest[:8]}",
                 view.style,
-                view.state + (" paused" if view.paused else "") + (" dirty" if view.dirty else ""),
+                view.state + (" paused" if view.paused else "") + (" dirty" if view.dirty else "") + _late(view),
                 view.at,
                 age(now_ms - view.started_at_ms),
             )
@@ -137,23 +142,50 @@ def runs(
 @click.argument("words", nargs=-1, metavar="[RUN|WORKFLOW]")
 @click.option("--key", help="The newest run of this business key.")
 @click.option("--facts", "with_facts", is_flag=True, help="Each fact, with its value.")
+@click.option("--sequence", is_flag=True, help="Who told what to whom: messages between participants.")
+@click.option("--timeline", is_flag=True, help="Where time went: a bar for each step.")
+@click.option("--causes", is_flag=True, help="What caused what.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "mermaid", "svg"]), help="Of --sequence, --timeline, --causes."
+)
 @click.option("--follow", is_flag=True, help="Go on until it has ended, or is parked.")
 @click.option("--json", "as_json", is_flag=True, help="One object for programs; one a line with --follow.")
 @reaching
 def show(
-    *, place: Place, words: tuple[str, ...], key: str | None, with_facts: bool, follow: bool, as_json: bool
+    *,
+    place: Place,
+    words: tuple[str, ...],
+    key: str | None,
+    with_facts: bool,
+    sequence: bool,
+    timeline: bool,
+    causes: bool,
+    form: Form | None,
+    follow: bool,
+    as_json: bool,
 ) -> None:
     """Show one run: what happened, and what it waits for, since when, from whom.
 
-    A run is named by its id, or as [WORKFLOW] --key KEY.
+    A run is named by its id, or as [WORKFLOW] --key KEY. It can be drawn: as messages between its participants, as
+    bars over time, as a tree of causes; as text, as Mermaid, or as SVG.
     """
     if len(words) > 1:
         raise click.UsageError("Name one run: RUN, or [WORKFLOW] --key KEY.")
+    picture = _picture({"sequence": sequence, "timeline": timeline, "causes": causes})
+    if picture is not None:
+        for option, is_given in (("--facts", with_facts), ("--follow", follow), ("--json", as_json)):
+            if is_given:
+                raise click.UsageError(f"--{picture} is a picture, and does not go with {option}.")
+    elif form is not None:
+        raise click.UsageError("--format goes with --sequence, --timeline or --causes.")
     name = named((), key, words[0] if words else None) if key is not None else named(words, None, None)
 
     async def showing() -> None:
         async with reach(place) as control:
             run = await name.find(control)
+            if picture is not None:
+                await _print_picture(control, run, picture, form or "text")
+                return
             if follow:
                 await _follow(control, run, with_facts=with_facts, as_json=as_json)
                 return
@@ -177,6 +209,35 @@ def run_line(view: RunView) -> str:
     elif view.at:
         parts.append(f"at {view.at}")
     return "  ".join(part if part.startswith("\x1b") else escaped(part) for part in parts if part)
+
+
+def _picture(asked: Mapping[Picture, bool]) -> Picture | None:
+    """Give the picture that is asked for; None where none is.
+
+    Raises:
+        click.UsageError: more than one.
+    """
+    found = [name for name, is_asked in asked.items() if is_asked]
+    if len(found) > 1:
+        raise click.UsageError(f"Give one of {', '.join(f'--{name}' for name in found)}: one picture at a time.")
+    return found[0] if found else None
+
+
+async def _print_picture(control: Control, run: str, picture: Picture, form: Form) -> None:
+    from shutil import get_terminal_size
+
+    from minuet.plans.plan import load_plan
+    from minuet.runtime.clock import SystemClock
+    from minuet.tools.story import drawn, header
+
+    view = await control.show(run)
+    plan = load_plan(await control.plan(view.digest))
+    now_ms = SystemClock().now_ms()
+    width = get_terminal_size((WIDTH, 24)).columns
+    if form == "text":
+        for line in header(view, now_ms):
+            print_line(line)
+    print_line(drawn(view, plan, picture, form, now_ms=now_ms, width=width).rstrip("\n"))
 
 
 def _print_run(view: RunView, *, with_facts: bool, as_json: bool, known: int = 0) -> None:
@@ -220,6 +281,10 @@ async def _changes(control: Control, run: str) -> AsyncIterator[RunView]:
         if _is_settled(view):
             return
         await asyncio.sleep(FOLLOW_S)
+
+
+def _late(view: RunView) -> str:
+    return " late" if any(w.late for w in view.waiting) else ""
 
 
 def _is_settled(view: RunView) -> bool:
