@@ -45,7 +45,7 @@ _FILE = re.compile(r"# ([\w/]+\.py)\n")
 _VARYING = [
     (re.compile(r"\b3[0-9A-HJKMNP-TV-Z]{12}\b"), "RUN"),
     (re.compile(r"\b\d\d:\d\d:\d\d\.\d{3}\b"), "TIME"),
-    (re.compile(r"\b\d+ (ms|s|min)\b"), "AGE"),
+    (re.compile(r"\b\d+(\.\d)? (ms|s|min)\b"), "AGE"),
     (re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{16}\b"), "DIGEST"),
     (re.compile(r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8}\b"), "DIGEST"),
     (re.compile(r"process \d+ on \S+"), "process PID on HOST"),
@@ -130,6 +130,7 @@ class PagePerformer:
         self.environ = {
             "MINUET_PORT": self.port,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),  # as if it were done in a checkout, beside `examples`
             "PYTHONDONTWRITEBYTECODE": "1",  # a file of the same size, written in the same second, is another file
             "NO_COLOR": "1",
             "COLUMNS": "120",

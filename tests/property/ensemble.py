@@ -12,15 +12,15 @@ from typing import Any
 
 import msgspec
 
+from minuet.contracts.envelope import Envelope
 from minuet.engine import decide
 from minuet.engine.answer import Answer, Done, Failed, Rejected
-from minuet.engine.carry import carried
 from minuet.engine.decided import Decided
 from minuet.engine.knowledge import COMPENSATION, Action, Knowledge
+from minuet.engine.message import Routes, said, understood
 from minuet.engine.program import Program
-from minuet.engine.row import FactRow, InboxRow
+from minuet.engine.row import ASKED, ASKED_BACK, FactRow, InboxRow
 from minuet.ids import parse_round
-from minuet.plans.dataflow import BEGIN, flow_of
 from minuet.plans.placement import ORCHESTRATOR
 from minuet.plans.plan import load_plan
 from minuet.workflows.tree import Step, Wait, WorkflowTree
@@ -28,6 +28,7 @@ from tests.property.interpreter import Fact, Oracle
 from tests.property.performer import _positions
 
 LONG_AGO = 1_000_000
+HOME = "@home"
 
 
 class Ensemble:
@@ -37,54 +38,65 @@ class Ensemble:
         self.r = random.Random(seed)
         self.oracle = oracle
         self.plan = load_plan(plan_json)
-        self.flow = flow_of(self.plan)
         self.nodes = {n.position: n for n in _positions(tree.body)}
-        self.scopes = {r.position: r.scope for r in self.plan.rules}
         self.now = LONG_AGO
         self.home = next(r.who for r in self.plan.rules if r.kind == "end")
-        names = {r.who for r in self.plan.rules} | {self.home}
-        self.minds = {w: Knowledge(Program(self.plan, who=w), 1, None, None, self.now) for w in sorted(names)}
+        names = {r.who for r in self.plan.rules} | self.plan.services().keys()
+        conductors = self.plan.conductors()
+        self.routes = {
+            HOME if who == conductors else min(who): Routes(
+                Program(self.plan, who=who), HOME if who == conductors else min(who)
+            )
+            for who in [conductors, *(frozenset({w}) for w in names - conductors)]
+        }
+        self.minds: dict[str, Knowledge] = {}
         self.todo: list[Callable[[], None]] = []
         self.log: dict[tuple[str, str, str], FactRow] = {}
         self.late: dict[tuple[str, Any], tuple[str, Action]] = {}
         self.published = 0
-        self.publish("client", BEGIN[0], (), BEGIN[1], str(input_).encode(), None)
+        begun = decide.begin(self.routes[HOME].program, 1, None, str(input_).encode(), self.now)
+        k = self.minds[HOME] = begun.knowledge
+        if (envelope := self.routes[HOME].begin(k)) is not None:
+            self.publish(envelope)
+        else:
+            self.published += 1  # the request, which elsewhere is the message that the run has begun
+        self.take(HOME, begun)
 
     # Messages
 
-    def publish(self, who: str, position: str, rnd: Any, label: str, value: bytes | None, k: Knowledge | None) -> None:
-        others = sorted(self.flow.hears.get((position, label), frozenset()) - {who})
-        live = self.flow.live.get((position, label), frozenset())
-        carry = carried(k, live, self.scopes.get(position, ()), rnd) if k is not None else {}
-        self.published += bool(others)
-        for other in others:
+    def publish(self, envelope: Envelope) -> None:
+        """Have a message delivered to all that it names, once or twice, whenever."""
+        self.published += 1
+        raw = envelope.to_json()
+        for other in sorted(said(envelope).to):
             for _ in range(2 if self.r.random() < 0.3 else 1):
-                self.todo.append(lambda o=other: self.hear(o, position, rnd, label, value, carry))  # type: ignore[misc]
+                self.todo.append(lambda o=other: self.hear(o, Envelope.from_json(envelope.topic, raw)))  # type: ignore[misc]
 
-    def hear(self, who: str, position: str, rnd: Any, label: str, value: bytes | None, carry: Any) -> None:
-        self.take(who, decide.heard(self.minds[who], position, rnd, label, value, carry, self.now), told=position)
+    def hear(self, who: str, envelope: Envelope) -> None:
+        s, program = said(envelope), self.routes[who].program
+        assert envelope.topic in self.routes[who].topics() or envelope.topic == f"{who}.commands", (who, envelope.topic)
+        round_, value, carry = understood(program, s)
+        k = self.minds.get(who)
+        if k is None:
+            k = self.minds[who] = decide.meet(program, s.run, s.key, s.home, self.now)
+        self.take(who, decide.heard(k, s.position, round_, s.label, value, carry, self.now))
 
-    def take(self, who: str, d: Decided | None, told: str | None = None) -> None:
+    def take(self, who: str, d: Decided | None) -> None:
         if d is None:
             return
-        k = d.knowledge
-        for i, f in enumerate(d.decision.facts):
-            if told is not None and i == 0:
-                continue  # what was heard is nothing to tell
+        for f in d.decision.facts[: d.told]:
+            assert f.label in (ASKED, ASKED_BACK) or f.position == "start" or (f.position, f.round, f.label) in self.log
+        for f in d.decision.facts[d.told :]:
             assert (f.position, f.round, f.label) not in self.log, ("recorded twice", who, f)
             self.log[f.position, f.round, f.label] = f
-            value = f.value.encode() if f.value is not None else None
-            self.publish(who, f.position, parse_round(f.round), f.label, value, k)
-            if f.position.endswith("!") and f.label == "rejected:timeout":
-                self.give_up(who, f.position[:-1], parse_round(f.round))
+        for envelope in self.routes[who].envelopes(d):
+            self.publish(envelope)
         for action in d.actions:
-            if action.rule.about["service"] != who:
-                self.published += 2  # a command, and the reply
             self.start(who, action)
-        if d.ended and self.home.startswith(ORCHESTRATOR):
-            self.published += 1  # an orchestrator tells whoever started the run; a home that hears the end is told
         for w in d.waits:
             self.arm(who, w)
+        if d.ended and (self.home.startswith(ORCHESTRATOR) or len(d.decision.facts) > d.told):
+            self.published += 1  # the notice of the end, which elsewhere is a message that home hears
 
     # Work
 
@@ -126,11 +138,6 @@ class Ensemble:
                     who, decide.event_came(self.minds[who], w.position, parse_round(w.round), event, self.now)
                 )
             )
-
-    def give_up(self, who: str, position: str, rnd: Any) -> None:
-        """The owner of an abandoned step tells whoever runs it."""
-        runs = next(r.who for r in self.plan.rules if r.kind == "run" and r.position == position)
-        self.todo.append(lambda: self.take(runs, decide.given_up(self.minds[runs], position, rnd, self.now)))
 
     def run(self) -> None:
         """Go on until nothing is left to do; time passes only when nothing else can happen."""

@@ -1,17 +1,11 @@
 """The engine against a plain interpreter, on random workflows: the same facts, values, end and order.
 
-A share is written as Python text, read by the reader, and compared with Python itself: `tests.property.text`.
-`python -m tests.property.equality --workflows 10000` prints its progress, and one line of JSON at the end.
+`make equality` checks many: `tests.property.many`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,7 +15,6 @@ from minuet.engine.row import RunState
 from minuet.plans.plan import load_plan, make_plan
 from minuet.plans.reach import cancellable, irrevocable
 from minuet.workflows.tree import Step, WorkflowTree
-from tests.property import text
 from tests.property.interpreter import Fact, Oracle, Outcome, Recorded, assert_in_order, interpret, leaves
 from tests.property.maker import Maker
 from tests.property.performer import Meddler, Performer
@@ -95,63 +88,3 @@ def _may_park(tree: WorkflowTree, reason: str | None) -> bool:
 
 def _difference(a: dict[Fact, Any], b: dict[Fact, Any]) -> dict[Fact, Any]:
     return {f: v for f, v in a.items() if f not in b or b[f] != v}
-
-
-def main() -> int:
-    """Run many; the exit code is 1 if any differs, or if some kind of node was never made."""
-    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("--workflows", type=int, default=10_000)
-    cli.add_argument("--texts", type=int, help="how many are written as Python text; a fifth as many if not given")
-    cli.add_argument("--first", type=int, default=0, help="the first seed")
-    cli.add_argument("--depth", type=int, default=3)
-    given = cli.parse_args()
-    texts = given.texts if given.texts is not None else given.workflows // 5
-    began = time.monotonic()
-    trees = _Series("workflows", lambda seed: check(seed, depth=given.depth))
-    trees.run(given.first, given.workflows)
-    written = _Series("texts", text.check)
-    written.run(given.first, texts)
-    total, differences = trees.total, trees.differences + written.differences
-    missing = [k for k in WANTED if given.workflows and not total[k]]
-    missing += [f"text {k}" for k in text.WANTED if texts and not written.total[k]]
-    print(
-        json.dumps(
-            {
-                "workflows": given.workflows,
-                "texts": texts,
-                "differences": differences,
-                "performances": total["performances"] + written.total["performances"],
-                "facts": total["facts"] + written.total["facts"],
-                "forgotten": total["forgotten"],
-                "called_off": total["called off"],
-                "missing": missing,
-                "with": {k: total[k] for k in sorted(total) if k[0].isupper() or k in ("ask", "abandon", "failed")},
-                "secs": round(time.monotonic() - began, 1),
-            }
-        )
-    )
-    return 1 if differences or missing else 0
-
-
-class _Series:
-    """Many checks, one after the other, with their progress."""
-
-    def __init__(self, what: str, check: Callable[[int], Counter[str]]) -> None:
-        self.what, self.check = what, check
-        self.total = Counter[str]()
-        self.differences = 0
-
-    def run(self, first: int, number: int) -> None:
-        for i in range(number):
-            try:
-                self.total += self.check(first + i)
-            except Exception as e:  # every kind of failure is a difference, and is shown with its seed
-                self.differences += 1
-                if self.differences <= 5:
-                    print(f"seed {first + i}: {type(e).__name__}: {str(e)[:600]}", file=sys.stderr)
-            if (i + 1) % 500 == 0:
-                print(f"{i + 1} of {number} {self.what}, {self.differences} differences", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -76,6 +76,9 @@ class Oracle:
         r = random.Random(f"{self.seed}{n.position}{round_}")
         return r.choice(["early", "soon", "late"][: 3 if n.timeout is not None else 2]), r.randrange(997)
 
+    def waits(self, n: Wait, round_: Round, key: Any) -> None:
+        """Hear what key a wait has; here nothing follows from it."""
+
 
 class Recorded(Oracle):
     """The same world, in which some positions were called off: when somebody cancels is an answer of the world too."""
@@ -218,6 +221,7 @@ def interpret(tree: WorkflowTree, oracle: Oracle, input_: Any) -> Outcome:
             case Wait() | Sleep() if (code := oracle.called_off(n.position, rnd)) is not None:
                 return Outcome("failed", fact(n.position, rnd, f"rejected:{code}"), NOTHING, env, code, n.position)
             case Wait():
+                oracle.waits(n, rnd, value(n.key, env))
                 when, said = oracle.event(n, rnd)
                 label, got = ("fired", None) if when == "late" else ("ok", said)
                 return Outcome("normal", fact(n.position, rnd, label, got), NOTHING, {**env, n.out: got})

@@ -8,7 +8,7 @@ also cancels, pauses, resumes and retries, and lets deadlines pass, at any momen
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,14 +18,15 @@ from minuet.engine.answer import Answer, Done, Failed, Rejected
 from minuet.engine.decided import Decided
 from minuet.engine.knowledge import COMPENSATION, Action, Knowledge
 from minuet.engine.port import StoredRun
-from minuet.engine.program import Program
-from minuet.engine.row import AttemptRow, FactRow, InboxRow, RunRow, TimerRow, WaitRow
+from minuet.engine.program import START_POSITION, Program
+from minuet.engine.row import ASKED, ASKED_BACK, AttemptRow, FactRow, InboxRow, RunRow, TimerRow, WaitRow
 from minuet.ids import parse_round
 from minuet.workflows.tree import Deadline, Node, Step, Wait, WorkflowTree
 from tests.property.interpreter import Fact, Oracle, Round
 
 LONG_AGO = 1_000_000
 FAR = 10**12
+_MARKS = frozenset({"open", "back", "gone", ASKED, ASKED_BACK})
 
 
 class Rows:
@@ -207,20 +208,31 @@ class Performer:
 
         An abandoned step may have run after all: then it has been compensated too, and both are left out.
         """
-        found: dict[Fact, Any] = {}
-        for f in self.rows.stored().facts:
-            if f.label in ("back", "gone") or f.label.startswith("failed:") or self.is_plumbing(f.position):
-                continue
-            found[f.position, parse_round(f.round), f.label] = msgspec.json.decode(f.value) if f.value else None
-        for position, rnd, label in list(found):
-            if label == "ok" and (position + "!", rnd, "rejected:timeout") in found:
-                del found[position, rnd, "ok"]
-                assert found.pop((position, rnd, "compensated"), 0) is None, ("a late effect was left", position)
-        return {f: None if f[2].startswith("rejected:") else v for f, v in found.items()}
+        recorded = {
+            (f.position, parse_round(f.round), f.label): msgspec.json.decode(f.value) if f.value else None
+            for f in self.rows.stored().facts
+        }
+        return without_plumbing(recorded, self.nodes)
 
-    def is_plumbing(self, position: str) -> bool:
-        """Say whether a fact is none of the trace: that somebody has cancelled, or that a deadline has passed."""
-        return position == decide.CANCEL or isinstance(self.nodes.get(position), Deadline)
+
+def without_plumbing(recorded: Mapping[Fact, Any], nodes: Mapping[str, Any]) -> dict[Fact, Any]:
+    """Give the facts that belong to the trace: not the marks, nor that somebody has cancelled, or a deadline passed.
+
+    An abandoned step may have run after all: then it has been compensated too, and both are left out.
+    """
+    found = {
+        (position, round_, label): None if label.startswith("rejected:") else value
+        for (position, round_, label), value in recorded.items()
+        if label not in _MARKS
+        and not label.startswith(("failed:", "done"))
+        and position not in (decide.CANCEL, START_POSITION)
+        and not isinstance(nodes.get(position), Deadline)
+    }
+    for position, round_, label in list(found):
+        if label == "ok" and (position + "!", round_, "rejected:timeout") in found:
+            del found[position, round_, "ok"]
+            assert found.pop((position, round_, "compensated"), 0) is None, ("a late effect was left", position)
+    return found
 
 
 class Meddler(Performer):

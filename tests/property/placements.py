@@ -16,7 +16,7 @@ from minuet.engine.row import RunState
 from minuet.plans.placement import CHOREOGRAPHY, ORCHESTRATION, Placement
 from minuet.plans.plan import make_plan
 from minuet.workflows.tree import Node, Section, Seq, WorkflowTree
-from tests.property.ensemble import Ensemble
+from tests.property.ensemble import HOME, Ensemble
 from tests.property.equality import _difference
 from tests.property.interpreter import Oracle, assert_in_order, interpret, leaves
 from tests.property.maker import HERE, Maker
@@ -83,7 +83,7 @@ def _as_seq(node: Any) -> Any:
 
 def compare(ensemble: Ensemble, want: Any, facts: dict[Any, Any]) -> None:
     """Compare a performance with what it means."""
-    k = ensemble.minds[ensemble.home]
+    k = ensemble.minds[HOME]
     got = ensemble.facts()
     stuck = [(w, m.reason) for w, m in ensemble.minds.items() if m.state == RunState.STUCK]
     if stuck and any("too-many" in (reason or "") for _, reason in stuck):

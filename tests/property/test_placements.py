@@ -9,7 +9,7 @@ import pytest
 from minuet.plans.placement import Placement
 from minuet.plans.plan import make_plan
 from minuet.workflows.tree import Node, Par, Section, Seq, Step, WorkflowTree
-from tests.property.ensemble import Ensemble
+from tests.property.ensemble import HOME, Ensemble
 from tests.property.interpreter import Oracle
 from tests.property.maker import HERE
 from tests.property.placements import check
@@ -80,5 +80,5 @@ def test_the_classical_order_takes_as_many_messages_as_it_must(
     for rejecting, published in (("", well), ("stock", rejected)):
         ensemble = Ensemble(raw, tree, Fixed(rejecting), 1, seed)
         ensemble.run()
-        assert ensemble.minds[ensemble.home].state == ("compensated" if rejecting else "completed")
+        assert ensemble.minds[HOME].state == ("compensated" if rejecting else "completed")
         assert ensemble.published == published, (name, rejecting)
