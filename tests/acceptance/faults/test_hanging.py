@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from minuet import App, Service, Transaction, action, injected, workflow
-from minuet.runtime import worker
+from minuet.runtime import slots
 from minuet.runtime.settings import Settings
 
 pytestmark = pytest.mark.asyncio
@@ -86,8 +86,8 @@ def shop() -> Shop:
 
 @pytest_asyncio.fixture
 async def app(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
-    monkeypatch.setattr(worker, "WATCH_EVERY_MS", 10)
-    monkeypatch.setattr(worker, "CUT_GRACE_MS", 30)
+    monkeypatch.setattr(slots, "WATCH_EVERY_MS", 10)
+    monkeypatch.setattr(slots, "CUT_GRACE_MS", 30)
     app = App("shop", services=[shop], workflows=[hang, hang_in_a_thread, sell, count])
     await app.open(Settings(store_url=f"sqlite:///{tmp_path / 'shop.db'}", slots=SLOTS, threads=2, abandoned_threads=6))
     yield app
