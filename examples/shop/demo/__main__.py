@@ -18,7 +18,7 @@ from examples.shop.demo.books import Books, Check, check, fate
 from examples.shop.demo.crowd import Carrier, Customers, order_number, until_answered
 from examples.shop.demo.screen import Progress, paint
 from examples.shop.demo.story import tell
-from examples.shop.demo.worker import Worker
+from examples.shop.demo.worker import STYLES, Worker
 from minuet import Client
 from minuet.runtime.view import RunView
 
@@ -51,9 +51,11 @@ class Shift:
         return self.exit_code == 0 and not any(c.wrong for c in self.checks)
 
 
-async def work(folder: Path, orders: int, kills: int) -> Shift:
+async def work(folder: Path, orders: int, kills: int, style: str = "hybrid", *, apart: bool = False) -> Shift:
     """Have the shop perform so many orders while its process is killed so many times."""
-    worker = Worker(folder, pick_up_within_s=PICK_UP_WITHIN_S, return_window_s=RETURN_WINDOW_S)
+    worker = Worker(
+        folder, style=style, apart=apart, pick_up_within_s=PICK_UP_WITHIN_S, return_window_s=RETURN_WINDOW_S
+    )
     progress = Progress(orders)
     await worker.start()
     try:
@@ -210,6 +212,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; 1 if anything does not add up."""
     parser = argparse.ArgumentParser(prog="python -m examples.shop.demo", description=__doc__)
     parser.add_argument("--orders", type=int, default=3_000, help="how many orders (3,000)")
+    parser.add_argument("--style", choices=sorted(STYLES), default="hybrid", help="how it is performed (hybrid)")
+    parser.add_argument(
+        "--store-per-service",
+        action="store_true",
+        help="give each service a store of its own: they share only messages",
+    )
     parser.add_argument("--kills", type=int, default=2, help="how often the worker is killed (2)")
     parser.add_argument(
         "--folder", type=Path, default=Path(".minuet/demo"), help="where the store is kept; emptied first"
@@ -218,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = parser.parse_args(argv)
     shutil.rmtree(told.folder, ignore_errors=True)
     told.folder.mkdir(parents=True)
-    shift = asyncio.run(work(told.folder, told.orders, told.kills))
+    shift = asyncio.run(work(told.folder, told.orders, told.kills, told.style, apart=told.store_per_service))
     if told.json:
         print(as_json(shift))
     else:

@@ -25,10 +25,14 @@ class Check:
 
 
 class Books:
-    """A connection that can only read."""
+    """A connection that can only read, to the store, or to the stores of all services."""
 
     def __init__(self, store: Path) -> None:
         self._connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
+        for service in ("orders", "payments", "inventory", "shipping"):  # where each has a store of its own
+            own = store.with_name(f"{store.stem}.{service}{store.suffix}")
+            if own.exists():
+                self._connection.execute(f"attach 'file:{own}?mode=ro' as {service}")
 
     def close(self) -> None:
         """Close the file."""

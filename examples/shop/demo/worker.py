@@ -15,12 +15,22 @@ from minuet import Client, MinuetError
 
 START_TIMEOUT_S = 30
 HOUR_S = 3_600
+STYLES = {  # the same program, by settings only
+    "orchestration": {"place_order": "orchestration", "place_order/2.1": "orchestration"},
+    "choreography": {"place_order": "choreography", "place_order/2.1": "choreography"},
+    "hybrid": {"place_order": "orchestration", "place_order/2.1": "choreography"},
+}
 
 
 class Worker:
-    """`minuet run examples.shop:app` over one SQLite file; it listens at the same port each time."""
+    """`minuet run examples.shop:app`, over one SQLite file or one for each service; it keeps its port.
 
-    def __init__(self, folder: Path, *, pick_up_within_s: float, return_window_s: float) -> None:
+    `style`: one of `STYLES`; `apart`: whether each service has a store of its own.
+    """
+
+    def __init__(
+        self, folder: Path, *, style: str, apart: bool, pick_up_within_s: float, return_window_s: float
+    ) -> None:
         self.store = folder / "shop.db"
         self.log = folder / "worker.log"
         self.port = _free_port()
@@ -29,6 +39,8 @@ class Worker:
         self.seconds_to_answer: list[float] = []
         self._environment = {
             **os.environ,
+            **{f"MINUET_STYLES__{name.upper()}": its for name, its in STYLES[style].items()},
+            "MINUET_STORE_PER_SERVICE": str(apart),
             "SHOP_PICK_UP_HOURS": str(pick_up_within_s / HOUR_S),
             "SHOP_RETURN_HOURS": str(return_window_s / HOUR_S),
         }

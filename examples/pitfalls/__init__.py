@@ -1,0 +1,1 @@
+"""Three ways in which mixed styles go wrong, and what catches each: see docs/guides/pitfalls.md."""
