@@ -20,6 +20,7 @@ from benchmarks import (
     w7_start,
     w8_limit,
     w9_growth,
+    w10_styles,
 )
 from benchmarks.contest import Figure, Work
 from benchmarks.driver import MeasurementFailed, Result, measure, medians
@@ -80,6 +81,7 @@ def _works(*, large: bool) -> list[Work]:
         w7_start.WORK,
         w8_limit.WORK,
         w9_growth.work(large=large),
+        w10_styles.WORK,
     ]
 
 
@@ -106,7 +108,7 @@ class _Progress:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Minuet, and a peer beside it.")
-    parser.add_argument("works", nargs="*", metavar="WORK", help="W1 W2 W3 W4 W5 W6 W7 W8 W9; all if none is given")
+    parser.add_argument("works", nargs="*", metavar="WORK", help="W1 W2 W3 W4 W5 W6 W7 W8 W9 W10; all if none is given")
     parser.add_argument("--peer", choices=PEERS, help="measure this peer in turn with Minuet, on SQLite")
     parser.add_argument("--json", action="store_true", help="print one object a line")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")

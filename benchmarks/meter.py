@@ -53,14 +53,14 @@ def peak_mb() -> float:
     return _status_mb("VmHWM") or _maxrss_mb()
 
 
-def resident_mb() -> float:
-    """Give the memory that this process has now, in MB."""
-    return _status_mb("VmRSS") or _maxrss_mb()
+def resident_mb(process: int | str = "self") -> float:
+    """Give the memory that a process has now, in MB."""
+    return _status_mb("VmRSS", process) or _maxrss_mb()
 
 
-def _status_mb(name: str) -> float:
+def _status_mb(name: str, process: int | str = "self") -> float:
     try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0.0
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(name)), 0.0)

@@ -30,6 +30,9 @@ async def sequence(order: str, *, steps: Steps) -> str:
     return await steps.ship(charged)
 
 
+app = App("bench", services=[Steps()], workflows=[sequence])  # for `minuet run`, which says where the store is
+
+
 async def main(store: str, runs: int, idle_s: float) -> None:
     async with App("bench", services=[Steps()], workflows=[sequence], store=f"sqlite:///{store}") as app:
         left = iter(range(runs))
