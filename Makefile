@@ -62,11 +62,11 @@ fix: .venv/.stamp  ## format, and repair what can be repaired
 
 .PHONY: bench
 bench: .venv/.stamp-bench  ## the benchmarks, beside a peer in the same run
-	@$(PYTHON) -m benchmarks W1 W2 W3 W4 W5 W6 W7 W8 W9 --peer dbos $(ARGS)
+	@$(PYTHON) -m benchmarks W1 W2 W3 W4 W5 W6 W7 W8 W9 W10 --peer dbos $(ARGS)
 
 .PHONY: equality
-equality: .venv/.stamp  ## thousands of random workflows against the reference interpreter
-	@$(PYTHON) -m tests.property.equality $(ARGS)
+equality: .venv/.stamp  ## thousands of random workflows, in every style, against the reference interpreter
+	@$(PYTHON) -m tests.property.many $(ARGS)
 
 .PHONY: placements
 placements: .venv/.stamp  ## thousands of random workflows with their rules in any place: the same trace

@@ -301,7 +301,19 @@ def _layout(_: str) -> str:
 
 
 def _listed(folder: Path) -> Iterator[Path]:
-    order = ["contracts", "workflows", "plans", "engine", "stores", "observe", "runtime", "testing", "server", "tools"]
+    order = [
+        "contracts",
+        "workflows",
+        "plans",
+        "engine",
+        "stores",
+        "brokers",
+        "observe",
+        "runtime",
+        "testing",
+        "server",
+        "tools",
+    ]
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != "py.typed")
     folders = [p for p in folder.iterdir() if p.is_dir() and p.name != "__pycache__" and any(_sources(p))]
     yield from (p for p in files if p.name != "__init__.py" or folder == SOURCE)
@@ -331,8 +343,8 @@ def _sentence(text: str) -> str:
 
 
 def _store(_: str) -> str:
-    path = next((SOURCE / "stores" / "sqlite" / "migrations").glob("0001*.sql"))
-    return f"```sql\n{path.read_text(encoding='utf-8').strip()}\n```"
+    paths = sorted((SOURCE / "stores" / "sqlite" / "migrations").glob("*.sql"))
+    return "```sql\n" + "\n\n".join(path.read_text(encoding="utf-8").strip() for path in paths) + "\n```"
 
 
 def _rules(_: str) -> str:
