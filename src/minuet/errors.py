@@ -174,6 +174,12 @@ class StoreFull(StoreError):
     code = "store-full"
 
 
+class StaleOwner(StoreError):
+    """Another process owns the shard by now: nothing was recorded, and what is known of its runs is out of date."""
+
+    code = "stale-owner"
+
+
 class StoreDamaged(StoreError):
     """What is stored cannot be read as what it should be."""
 

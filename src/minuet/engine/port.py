@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +19,8 @@ from minuet.engine.row import (
     EventRow,
     FactRow,
     InboxRow,
+    Lease,
+    PassedRow,
     PlanRow,
     RunRow,
     SendingRow,
@@ -34,6 +36,7 @@ class Capability(StrEnum):
     DURABLE = "durable"  # what was recorded is there after closing, and after a crash
     EXCLUSIVE = "exclusive"  # a second opening is refused while it is open
     TRANSACTIONS = "transactions"  # handlers may keep rows of their own in it
+    SHARED = "shared"  # several participants may have it open, each owning some shards
 
 
 class Clock(Protocol):
@@ -104,10 +107,15 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What opening a store told: its epoch (raised by every opening) and incarnation (changed by a restore)."""
+    """What opening a store told: its epoch (raised by every opening) and incarnation (changed by a restore).
+
+    `shards`: over how many its runs are spread, where several participants may have it open; None where one holds it,
+    who then owns everything, and takes no leases.
+    """
 
     epoch: int
     incarnation: str
+    shards: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -170,7 +178,10 @@ class StreamedDelivery(NamedTuple):
 
 
 class StoreReads(Protocol):
-    """What can be read of a store, also of one that no process holds. Everything is as of the last commit."""
+    """What can be read of a store, also of one that no process holds. Everything is as of the last commit.
+
+    `shards`: only what belongs to runs of these; None means all.
+    """
 
     async def load_run(self, run: int) -> StoredRun | None:
         """Read one run with all its rows, as of the last commit."""
@@ -192,26 +203,26 @@ class StoreReads(Protocol):
         """Count unfinished runs by (workflow, state). Costs time in proportion to them, never to ended ones."""
         ...
 
-    async def runs_to_load(self, after: int, limit: int) -> list[int]:
+    async def runs_to_load(self, after: int, limit: int, shards: Collection[int] | None = None) -> list[int]:
         """Give ids above `after`, ascending, of runs with `load` 1."""
         ...
 
-    async def unfinished_runs(self, after: int, limit: int) -> list[int]:
+    async def unfinished_runs(self, after: int, limit: int, shards: Collection[int] | None = None) -> list[int]:
         """Give ids above `after`, ascending, of runs that have not ended, or have something left to do.
 
         Costs time in proportion to the ids that it gives: nothing else of the runs is read.
         """
         ...
 
-    async def timers_due(self, until_ms: int, limit: int) -> list[TimerRow]:
+    async def timers_due(self, until_ms: int, limit: int, shards: Collection[int] | None = None) -> list[TimerRow]:
         """Give timers due at or before this instant, earliest first."""
         ...
 
-    async def attempts_due(self, until_ms: int, limit: int) -> list[AttemptRow]:
+    async def attempts_due(self, until_ms: int, limit: int, shards: Collection[int] | None = None) -> list[AttemptRow]:
         """Give attempts in state `waiting` of runs with `load` 0 that are due, earliest first."""
         ...
 
-    async def waits_for(self, event: str, key: str) -> list[WaitRow]:
+    async def waits_for(self, event: str, key: str, shards: Collection[int] | None = None) -> list[WaitRow]:
         """Give the armed waits for this event and key, oldest first."""
         ...
 
@@ -346,13 +357,21 @@ class StoreReads(Protocol):
         """Count unfinished runs by the digest of their plan."""
         ...
 
+    async def passed(self, shards: Collection[int], limit: int) -> list[PassedRow]:
+        """Give messages that were left for the owners of these shards and have no answer, oldest first."""
+        ...
+
+    async def answer_of(self, message: str) -> str | None:
+        """Give what the owner has said to a message that was left for it; None: nothing yet."""
+        ...
+
     async def audit(self, limit: int) -> list[AuditRow]:
         """Give the newest audit rows, newest first."""
         ...
 
 
 class Store(StoreReads, Protocol):
-    """Where facts are kept. One owner writes; anybody may read.
+    """Where facts are kept. Each run has one owner, who writes; anybody may read.
 
     Writing is by groups: whatever has been submitted when a commit begins shares one transaction and one sync.
     A decision that cannot be recorded (a contradiction) gets its error and does not sink its group.
@@ -385,7 +404,37 @@ class Store(StoreReads, Protocol):
         """Give how many decisions and works wait for the next group."""
         ...
 
-    async def keys_that_meet(self, event: str, key: str, limit: int) -> list[tuple[str, str]]:
+    # Owners, where several participants have it open (`Opened.shards`)
+
+    async def claim(self, owner: str, wanted: int, ttl_ms: int) -> list[Lease]:
+        """Take up to so many shards that nobody owns (any more), each under a new epoch, for this long.
+
+        Time is the store's. An owner's lease that has run out is free for all, its own holder included.
+        """
+        ...
+
+    async def renew(self, owner: str, held: Sequence[Lease], ttl_ms: int) -> list[Lease]:
+        """Keep shards for this long from now; gives those that were still held, under these epochs."""
+        ...
+
+    async def give_back(self, owner: str, held: Sequence[Lease]) -> None:
+        """Let others have shards at once."""
+        ...
+
+    async def owners(self) -> dict[str, int]:
+        """Count the shards of each owner whose lease has not run out."""
+        ...
+
+    def on_news(self, call: Callable[[Collection[int]], None] | None) -> None:
+        """Have it called, in the opener's loop, when another participant left something for these shards.
+
+        It is a hint, and may be missing: who relies on it polls, too.
+        """
+        ...
+
+    async def keys_that_meet(
+        self, event: str, key: str, limit: int, shards: Collection[int] | None = None
+    ) -> list[tuple[str, str]]:
         """Give (event, key), ascending and above these, for which an event is kept and a wait is armed."""
         ...
 

@@ -329,6 +329,32 @@ class EarlyKey(NamedTuple):
     message: str
 
 
+class Lease(NamedTuple):
+    """That a participant owns a shard: its runs, and what they hear. Each taking of a shard raises its `epoch`."""
+
+    shard: int
+    epoch: int
+
+
+class PassedRow(NamedTuple):
+    """A message for the owner of a shard, left by a participant that shares the store; `message` is its identity.
+
+    `envelope`: its structured form. `answer`: JSON of what the owner said, where somebody waits for that; else None.
+    """
+
+    message: str
+    shard: int
+    envelope: str
+    at_ms: int
+    answer: str | None = None
+
+
+class PassedKey(NamedTuple):
+    """Names a message that its owner has taken, or whose answer was read."""
+
+    message: str
+
+
 class ActivationRow(NamedTuple):
     """That a participant is to know a plan. `acknowledged_at_ms`: None until it has said that it does."""
 
@@ -394,7 +420,8 @@ class Messages:
     once more is a `Conflict`: whatever goes with it is there already. `applied_until` removes what lies at or below a
     subscription's position. `seen`: the largest number stands. `sending`, `early`: one whose identity is known is left
     out, but for what is said of its plan and why; removing what is not there is no mistake. `effects`: a second one of
-    an action and key, under another `op_key`, is a `SecondCause`.
+    an action and key, under another `op_key`, is a `SecondCause`. `passed`: one whose identity is known is left out,
+    but for its answer.
     """
 
     __slots__ = (
@@ -408,6 +435,8 @@ class Messages:
         "effects",
         "effects_done",
         "outbox",
+        "passed",
+        "passed_done",
         "seen",
         "sending",
         "sent",
@@ -429,13 +458,16 @@ class Messages:
         self.early_done: list[EarlyKey] | tuple[()] = ()
         self.effects: list[EffectRow] | tuple[()] = ()
         self.effects_done: list[EffectKey] | tuple[()] = ()
+        self.passed: list[PassedRow] | tuple[()] = ()
+        self.passed_done: list[PassedKey] | tuple[()] = ()
 
 
 class Decision:
     """Rows that become durable together, whole or not at all.
 
-    A decision belongs to one run, or to none (`run` 0). Within one group a store writes noun by noun, in the
-    order of the attributes below, with inserts before deletes; this is safe because a timer, wait or
+    A decision belongs to one run, or to none (`run` 0). With a `fence` it is recorded only while that lease is held, in
+    a store that several participants share; else it is refused as `StaleOwner`. Within one group a store writes noun by
+    noun, in the order of the attributes below, with inserts before deletes; this is safe because a timer, wait or
     attempt of one key is never deleted and made again.
     """
 
@@ -446,6 +478,7 @@ class Decision:
         "audit",
         "changes",
         "facts",
+        "fence",
         "inbox",
         "inbox_taken",
         "messages",
@@ -463,6 +496,7 @@ class Decision:
     def __init__(self, run: int = 0, token: object = None) -> None:
         self.run = run
         self.token = token  # whatever the caller wants to see again with the outcome
+        self.fence: Lease | None = None
         self.plans: list[PlanRow] | tuple[()] = ()
         self.runs: list[RunRow] | tuple[()] = ()
         self.facts: list[FactRow] | tuple[()] = ()

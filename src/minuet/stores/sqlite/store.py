@@ -47,6 +47,7 @@ from minuet.errors import NotFound, StoreUnavailable
 from minuet.stores.query import load_queries
 from minuet.stores.sqlite.checkpoint import lengthen_log
 from minuet.stores.sqlite.connection import open_reader, open_writer, refuse_network, translate
+from minuet.stores.sqlite.group import Groups
 from minuet.stores.sqlite.lock import StoreLock
 from minuet.stores.sqlite.reads import Reads
 from minuet.stores.sqlite.schema import open_schema, verify_schema
@@ -397,7 +398,7 @@ class SqliteStore(_ReadSide):
             self._shared = connection
         else:
             lengthen_log(self._file)
-        self._writer = Writer(connection, self._file, self._queries, self._turn, loop, on_outcomes)
+        self._writer = Writer(Groups(connection, self._file, self._queries, self._turn), loop, on_outcomes)
         self._writer.start()
         _OPEN.add(self)
         return opened

@@ -21,7 +21,7 @@ from minuet.stores.sqlite import writer as writer_module
 from minuet.stores.sqlite.checkpoint import checkpoint_all
 from minuet.stores.sqlite.rows import RowWriter
 from minuet.stores.sqlite.store import SqliteStore
-from minuet.stores.sqlite.writer import Writer
+from minuet.stores.sqlite.group import Groups
 from minuet.testing.store_desk import (
     Desk,
     Script,
@@ -57,18 +57,18 @@ class FailingCommits:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.errors: list[tuple[int, bool]] = []
-        original = Writer._execute
+        original = Groups._execute
 
-        def execute(writer: Writer, query: str) -> None:
+        def execute(groups: Groups, query: str) -> None:
             if query != "commit" or not self.errors:
-                original(writer, query)
+                original(groups, query)
                 return
             code, is_done = self.errors.pop(0)
             if is_done:
-                original(writer, query)
+                original(groups, query)
             raise error_of(code)
 
-        monkeypatch.setattr(Writer, "_execute", execute)
+        monkeypatch.setattr(Groups, "_execute", execute)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_failed_sync_leaves_it_unknown_and_the_store_is_opened_again(
         assert isinstance(store, SqliteStore)
         await desk.store.setup(one_statement(execute("create table t (n integer)")))
         await desk.record(start(1))
-        before = store._writer._connection if store._writer else None
+        before = store._writer._groups._connection if store._writer else None
         commits.errors.append((sqlite3.SQLITE_IOERR_FSYNC, is_done))
         work = one_statement(execute("insert into t values (1)"), start(3))
         outcomes = await desk.outcomes(start(2), work)
@@ -99,7 +99,7 @@ def test_a_failed_sync_leaves_it_unknown_and_the_store_is_opened_again(
         await desk.record(start(2), start(4))
         assert await desk.store.runs_to_load(0, 10) == ([1, 2, 3, 4] if is_done else [1, 2, 4])
         assert store._writer is not None
-        assert store._writer._connection is not before
+        assert store._writer._groups._connection is not before
         with pytest.raises(sqlite3.ProgrammingError):
             assert before
             before.execute("select 1")
@@ -151,7 +151,7 @@ def test_a_full_disk_refuses_a_group_and_the_store_stays_usable(file: Path) -> N
         assert isinstance(store, SqliteStore)
         assert store._writer
         await desk.record(start(1))
-        connection = store._writer._connection
+        connection = store._writer._groups._connection
         (pages,) = connection.execute("pragma page_count").fetchone()
         connection.execute(f"pragma max_page_count = {pages + 2}").fetchall()
         large = decision(2, facts=[fact_row(2, "1", value="x" * 100_000)])
@@ -161,7 +161,7 @@ def test_a_full_disk_refuses_a_group_and_the_store_stays_usable(file: Path) -> N
         await desk.record(start(3))
         connection.execute("pragma max_page_count = 1000000").fetchall()
         await desk.record(start(2), large)
-        assert store._writer._connection is connection
+        assert store._writer._groups._connection is connection
         assert await desk.store.runs_to_load(0, 10) == [1, 2, 3]
 
     perform(file, test)
