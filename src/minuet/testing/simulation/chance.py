@@ -21,6 +21,7 @@ class Chance:
         self.seed = seed
         self.struck: list[str] = []  # faults that did strike, in their order
         self.tried = Counter[str]()  # how often each could have struck
+        self.is_calm = False  # whether the faults have stopped
         self._only = None if only is None else frozenset(only)
         self._streams: dict[str, random.Random] = {}
         self._drawn = Counter[str]()
@@ -33,6 +34,8 @@ class Chance:
 
     def strikes(self, fault: str, rate: float) -> bool:
         """Say whether a fault strikes now, with this probability."""
+        if self.is_calm:
+            return False
         self.tried[fault] += 1
         if rate <= 0 or self.stream(fault).random() >= rate:
             return False

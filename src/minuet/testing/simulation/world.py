@@ -1,0 +1,265 @@
+"""A simulated world: databases, a broker, the processes of an app, and the world outside, made from one seed.
+
+A scenario does in it what users do: it starts runs, sends events, cancels. Meanwhile the nemesis lets things go wrong.
+Then the faults stop, and everything must come to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from minuet.contracts.service import service_spec
+from minuet.engine.invariant import History
+from minuet.engine.row import Decision
+from minuet.plans.plan import Plan, make_plan
+from minuet.runtime.app import App
+from minuet.runtime.settings import Settings
+from minuet.testing.clock import START_MS
+from minuet.testing.simulation.broker import SimulatedBroker
+from minuet.testing.simulation.chance import Chance
+from minuet.testing.simulation.client import SimulatedClient
+from minuet.testing.simulation.clock import ProcessClock
+from minuet.testing.simulation.database import SimulatedDatabase
+from minuet.testing.simulation.faults import Faults
+from minuet.testing.simulation.loop import Process, SimulationLoop, Stuck
+from minuet.testing.simulation.member import Member
+from minuet.testing.simulation.nemesis import Nemesis
+from minuet.testing.simulation.outside import Outside
+from minuet.testing.simulation.settled import unsettled
+from minuet.testing.simulation.threads import SimulatedThreads
+
+Build = Callable[["World"], App]
+"""Makes the app of one process: called at each start, so that what a service keeps in memory is lost in a crash."""
+Scenario = Callable[["World"], Awaitable[None]]
+
+SHARDS = 8
+LEASE_MS = 10_000
+ENDS_WITHIN_S = 3_600.0  # of simulated time, after the faults have stopped
+LOOK_EVERY_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How an app is laid out. `styles`: as the setting; `is_apart`: each service has a store of its own, and a broker.
+
+    `workers`: processes that share a store.
+    """
+
+    styles: Mapping[str, str] = field(default_factory=dict)
+    is_apart: bool = False
+    workers: int = 1
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        styles = ", ".join(f"{name}: {style}" for name, style in self.styles.items()) or "as written"
+        return f"{styles}; {'a store for each service' if self.is_apart else 'one store'}, {self.workers} worker(s)"
+
+
+@dataclass(kw_only=True)
+class Verdict:
+    """What became of a world. `violations`: empty if all went well; `trace`: a digest of everything that happened."""
+
+    seed: int
+    layout: Layout
+    violations: list[str]
+    counts: dict[str, int]
+    struck: list[str]
+    story: list[tuple[float, str, str]]
+    trace: str
+    steps: int
+    seconds: float
+    states: dict[str, int]
+
+
+class World:
+    """One world. Make it, `run` a scenario in it once, and close it."""
+
+    def __init__(
+        self, build: Build, *, seed: int, layout: Layout, faults: Faults, only: Collection[str] | None = None
+    ) -> None:
+        self.build = build
+        self.seed = seed
+        self.layout = layout
+        self.chance = Chance(seed, only=only)
+        self.faults = faults.drawn(self.chance)
+        self.loop = SimulationLoop(self.chance)
+        self.history = History()
+        self.violations: list[str] = []
+        self.story: list[tuple[float, str, str]] = []
+        self.outsides: dict[str, Outside] = {}
+        self.acknowledged: dict[str, str] = {}  # run id by key: what somebody was told has begun
+        self.settings = replace(
+            Settings(observer=False, lease_ms=LEASE_MS), store_per_service=layout.is_apart, styles=dict(layout.styles)
+        )
+        self._plans: dict[str, Plan] | None = None
+        app = build(self)
+        self.app = app
+        names = frozenset(service_spec(type(s)).name for s in app.services)
+        self.broker = (
+            SimulatedBroker(
+                self.loop, self.chance, self.faults, is_synced=self.chance.strikes("lossy_broker", 0.5) is False
+            )
+            if layout.is_apart
+            else None
+        )
+        self.databases: dict[str, SimulatedDatabase] = {}
+        self.members: list[Member] = []
+        home = "home"
+        if layout.is_apart:
+            self._add(home, frozenset())
+            for name in sorted(names):
+                self._add(name, frozenset({name}))
+        else:
+            self._add(home, names)
+        self.nemesis = Nemesis(self)
+        self.client = SimulatedClient(self)
+
+    def _add(self, address: str, offers: frozenset[str]) -> None:
+        """Add a participant: its database, and the processes that share it."""
+        workers = self.layout.workers
+        database = SimulatedDatabase(
+            self.loop,
+            self.chance,
+            self.faults,
+            address,
+            shards=SHARDS if workers > 1 else None,
+            now_ms=lambda: START_MS + int(self.loop.time() * 1000),
+        )
+        database.on_recorded = lambda process, decision: self._recorded(address, process, decision)
+        self.databases[address] = database
+        self.members += [Member(self, address, n, database, offers, is_home=address == "home") for n in range(workers)]
+
+    # What members need
+
+    def plans(self, app: App) -> dict[str, Plan]:
+        """Compile the workflows, once."""
+        if self._plans is None:
+            self._plans = plans_of(app, self.settings)
+        return self._plans
+
+    def new_clock(self, name: str) -> ProcessClock:
+        """Give a process its clock, which may be wrong."""
+        if not self.faults.clock_jump:
+            return ProcessClock(self.loop)
+        offset = int(self.chance.between("clock", -3_600_000, 3_600_000))
+        return ProcessClock(self.loop, offset_ms=offset, rate=self.chance.between("clock", 0.95, 1.05))
+
+    def new_threads(self, process: Process) -> SimulatedThreads:
+        """Give a process what takes the place of threads."""
+        return SimulatedThreads(self.loop, self.chance)
+
+    def outside(self, name: str, **more: Any) -> Outside:
+        """Give somebody else's service, with its ledger; the same for the same name."""
+        if name not in self.outsides:
+            self.outsides[name] = Outside(self.loop, self.chance, self.faults, name, **more)
+        return self.outsides[name]
+
+    # What happens
+
+    @property
+    def now_s(self) -> float:
+        """The simulated seconds since the beginning."""
+        return self.loop.time()
+
+    def note(self, where: str, what: str) -> None:
+        """Put something into the story."""
+        self.story.append((self.loop.time(), where, what))
+
+    def always(self, holds: bool, what: str) -> None:  # noqa: FBT001 - reads as a sentence
+        """Say what must hold now."""
+        if not holds:
+            self.violations.append(f"at {self.now_s:.3f} s: {what}")
+
+    def _recorded(self, where: str, process: str, decision: Decision) -> None:
+        if decision.facts or decision.changes or decision.runs:
+            facts = ", ".join(f"{f.position}{'.' + f.round if f.round else ''} {f.label}" for f in decision.facts)
+            states = ", ".join(c.state for c in decision.changes)
+            self.note(process, f"recorded {facts}{' -> ' if states else ''}{states}")
+        self.violations += self.history.take(where, decision)
+
+    # Running
+
+    def run(self, scenario: Scenario, *, ends_within_s: float = ENDS_WITHIN_S) -> Verdict:
+        """Perform a scenario with its faults, then let everything come to its end; say what was wrong."""
+        try:
+            self.loop.run_until_complete(self._run(scenario, ends_within_s))
+        except Stuck as e:
+            self.violations.append(f"stuck: {e}")
+        except Exception as e:  # noqa: BLE001 - whatever it was, it is this world's failure, and is told with its seed
+            self.violations.append(f"the scenario failed: {type(e).__name__}: {e}")
+        return self._verdict()
+
+    async def _run(self, scenario: Scenario, ends_within_s: float) -> None:
+        for member in self.members:
+            member.start()
+        self.nemesis.begin()
+        await scenario(self)
+        await self.nemesis.end()
+        until = self.now_s + ends_within_s
+        while left := unsettled(self):
+            if self.now_s >= until:
+                self.violations += [f"does not end: {what}" for what in left[:20]]
+                break
+            await asyncio.sleep(LOOK_EVERY_S)
+        self.violations += self.history.at_the_end(self._stored(), self._programs())
+        for outside in self.outsides.values():
+            self.violations += [
+                f"{outside.name}: {kind} {key} took effect {n} times" for kind, key, n in outside.twice()
+            ]
+        self.violations += self.loop.failures
+
+    def _stored(self) -> Mapping[int, Mapping[str, Any]]:
+        """Give all runs as they are stored, by run and store."""
+        found: dict[int, dict[str, Any]] = {}
+        for name, database in self.databases.items():
+            for stored in database.all_runs():
+                found.setdefault(stored.run.run, {})[name] = stored
+        return found
+
+    def _programs(self) -> dict[str, Plan]:
+        return {p.digest: p for p in self.plans(self.app).values()}
+
+    def _verdict(self) -> Verdict:
+        counts = self.chance.counts
+        counts["commits"] = sum(d.commits for d in self.databases.values())
+        counts["stale_owner"] = sum(d.refused_stale for d in self.databases.values())
+        trace = hashlib.sha256("\n".join(f"{t:.6f} {where} {what}" for t, where, what in self.story).encode())
+        home = self.databases["home"]
+        states = dict(home.query("select state, count(*) from minuet_run group by state"))
+        return Verdict(
+            seed=self.seed,
+            layout=self.layout,
+            violations=list(dict.fromkeys(self.violations)),
+            counts=dict(counts),
+            struck=list(self.chance.struck),
+            story=self.story,
+            trace=trace.hexdigest(),
+            steps=self.loop.steps,
+            seconds=self.loop.time(),
+            states=states,
+        )
+
+    def close(self) -> None:
+        """Drop everything."""
+        self.loop.close()
+        for database in self.databases.values():
+            database.close()
+
+
+_PLANS: dict[tuple[Any, ...], dict[str, Plan]] = {}
+
+
+def plans_of(app: App, settings: Settings) -> dict[str, Plan]:
+    """Compile the workflows of an app, or give what was compiled of the same before: worlds differ in other things."""
+    key = tuple((name, id(flow), str(settings.placement(name))) for name, flow in app.workflows.items())
+    if key not in _PLANS:
+        _PLANS[key] = {name: make_plan(w.tree, settings.placement(name)) for name, w in app.workflows.items()}
+        _KEPT.extend(app.workflows.values())
+    return _PLANS[key]
+
+
+_KEPT: list[object] = []  # so that no other workflow gets the `id` of one that is gone
