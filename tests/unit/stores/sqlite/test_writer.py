@@ -15,13 +15,13 @@ import pytest
 from minuet.engine.row import Decision
 from minuet.errors import StatementFailed, StatementRefused, StoreDamaged, StoreFull, StoreUnavailable
 from minuet.stores.sqlite import connection as connection_module
+from minuet.stores.sqlite import group as group_module
 from minuet.stores.sqlite import guard as guard_module
 from minuet.stores.sqlite import work as work_module
-from minuet.stores.sqlite import writer as writer_module
 from minuet.stores.sqlite.checkpoint import checkpoint_all
+from minuet.stores.sqlite.group import Groups
 from minuet.stores.sqlite.rows import RowWriter
 from minuet.stores.sqlite.store import SqliteStore
-from minuet.stores.sqlite.group import Groups
 from minuet.testing.store_desk import (
     Desk,
     Script,
@@ -124,7 +124,7 @@ def test_a_new_connection_brings_the_whole_log_into_the_file_before_anything_is_
                 raise error_of(sqlite3.SQLITE_IOERR_FSYNC)
             checkpoint_all(connection)
 
-        monkeypatch.setattr(writer_module, "checkpoint_all", checkpoint)
+        monkeypatch.setattr(group_module, "checkpoint_all", checkpoint)
         for _ in range(2):
             assert isinstance(await desk.refused(start(2)), StoreUnavailable)
         await desk.record(start(2))
@@ -321,8 +321,8 @@ def test_a_store_in_memory_outlives_errors_too(commits: FailingCommits) -> None:
 
 
 def test_groups_are_bounded(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "GROUP_DECISIONS_MAX", 10)
-    monkeypatch.setattr(writer_module, "GROUP_WORKS_MAX", 3)
+    monkeypatch.setattr(group_module, "GROUP_DECISIONS_MAX", 10)
+    monkeypatch.setattr(group_module, "GROUP_WORKS_MAX", 3)
 
     async def test(desk: Desk) -> None:
         await desk.store.setup(one_statement(execute("create table t (n integer)")))
