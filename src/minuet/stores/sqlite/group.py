@@ -1,11 +1,12 @@
 """Groups of decisions and works: each is one transaction and one sync, on the one connection that writes.
 
 A group is plain decisions, noun by noun in few statements, then works one after another, each in a savepoint, then one
-commit. A group whose decisions violate a constraint is undone and done again, with a savepoint for each decision, so
-that only the culprit is refused. Anything else that fails sinks the group: nothing of it is recorded, or it is unknown
-whether it is. A connection whose commit failed is not trusted again: a sync that failed once may report success when it
-is repeated, while the kernel has dropped the pages. It is closed, and a new one has to checkpoint the whole log,
-that is to write and sync it again from what can be read of it, before anything is acknowledged.
+commit. What was decided under a lease that is lost is left out, and refused. A group whose decisions violate a
+constraint is undone and done again, with a savepoint for each decision, so that only the culprit is refused. Anything
+else that fails sinks the group: nothing of it is recorded, or it is unknown whether it is. A connection whose commit
+failed is not trusted again: a sync that failed once may report success when it is repeated, while the kernel has
+dropped the pages. It is closed, and a new one has to checkpoint the whole log, that is to write and sync it again from
+what can be read of it, before anything is acknowledged.
 
 There are no threads here, and no loop: whoever has a group calls, and is told its outcomes.
 """
@@ -24,6 +25,7 @@ from minuet.engine.row import Decision
 from minuet.errors import MinuetError, StatementFailed, StoreError, StoreFull, StoreUnavailable
 from minuet.stores.sqlite.checkpoint import Checkpointer, checkpoint_all
 from minuet.stores.sqlite.connection import open_writer, translate
+from minuet.stores.sqlite.leases import Fence
 from minuet.stores.sqlite.rows import RowWriter
 from minuet.stores.sqlite.work import UNFIT, TransactionLost, WorkPerformer, write_again
 
@@ -108,7 +110,7 @@ class Groups:
         with self._turn:
             try:
                 self._trust()
-                self._execute("begin")
+                self._begin()
                 result = task(self._connection)
                 self._execute("commit")
             except sqlite3.IntegrityError as error:
@@ -126,7 +128,7 @@ class Groups:
         try:
             self._works.perform(work)
         except TransactionLost:
-            self._execute("begin")
+            self._begin()
             self._works.record(work)
 
     def consider_checkpoint(self) -> None:
@@ -142,7 +144,7 @@ class Groups:
         """Record a group in one transaction; give its outcomes in order."""
         decisions = [item for item in group if isinstance(item, Decision)]
         works = [item for item in group if not isinstance(item, Decision)]
-        self._execute("begin")
+        self._begin()
         refused = self._write(decisions)
         performed: dict[int, Outcome] = {}
         for work in works:
@@ -175,17 +177,22 @@ class Groups:
         """Write decisions within the transaction; give the errors of those that are refused, by `id`."""
         if not decisions:
             return {}
+        stale = self._fence.stale(decisions)
         try:
-            self._rows.write(decisions)
+            self._rows.write([d for d in decisions if d.fence not in stale] if stale else decisions)
         except (sqlite3.IntegrityError, *UNFIT):
             self._roll_back()
-            self._execute("begin")
+            self._begin()
             return self._write_singly(decisions)
-        return {}
+        return {id(d): stale[d.fence] for d in decisions if d.fence in stale} if stale else {}
 
     def _write_singly(self, decisions: list[Decision]) -> dict[int, Exception]:
         refused: dict[int, Exception] = {}
+        stale = self._fence.stale(decisions)
         for decision in decisions:
+            if decision.fence in stale:
+                refused[id(decision)] = stale[decision.fence]
+                continue
             self._execute("open_savepoint")
             try:
                 try:
@@ -202,7 +209,7 @@ class Groups:
     def _write_anew(self, decisions: list[Decision]) -> dict[int, Exception]:
         """Begin a transaction again that was lost, with the decisions of the group alone."""
         self._roll_back()
-        self._execute("begin")
+        self._begin()
         return self._write(decisions)
 
     def _unkept(self, work: Work, *, alone: bool, error: sqlite3.Error) -> Outcome:
@@ -254,9 +261,14 @@ class Groups:
     def _use(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._rows = RowWriter(connection, self._queries)
-        self._works = WorkPerformer(connection, self._queries, self._rows)
+        self._fence = Fence(connection, self._queries)
+        self._works = WorkPerformer(connection, self._queries, self._rows, self._fence)
         self._checkpointer = Checkpointer(connection, self._file)
         self._is_trusted = True
+
+    def _begin(self) -> None:
+        self._execute("begin")
+        self._fence.forget()
 
     def _execute(self, query: str) -> None:
         self._connection.execute(self._queries[query])

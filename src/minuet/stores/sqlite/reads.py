@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from minuet.engine.row import (
     EventRow,
     FactRow,
     InboxRow,
+    PassedRow,
     PlanRow,
     RunRow,
     RunState,
@@ -112,33 +113,41 @@ class Reads:
         """Count unfinished runs by workflow and state."""
         return {(workflow, state): count for workflow, state, count in self._all(tuple, "count_runs")}
 
-    def runs_to_load(self, after: int, limit: int) -> list[int]:
+    def runs_to_load(self, after: int, limit: int, shards: Collection[int] | None = None) -> list[int]:
         """Give ids of runs with `load` 1."""
-        return self._all(_only, "runs_to_load", after=after, limit=limit)
+        return self._all_of(shards, _only, "runs_to_load", "runs_to_load_of_shards", after=after, limit=limit)
 
-    def unfinished_runs(self, after: int, limit: int) -> list[int]:
+    def unfinished_runs(self, after: int, limit: int, shards: Collection[int] | None = None) -> list[int]:
         """Give ids of runs that have not ended, or have something left to do."""
-        return self._all(_only, "unfinished_runs", after=after, limit=limit)
+        return self._all_of(shards, _only, "unfinished_runs", "unfinished_runs_of_shards", after=after, limit=limit)
 
-    def timers_due(self, until_ms: int, limit: int) -> list[TimerRow]:
+    def timers_due(self, until_ms: int, limit: int, shards: Collection[int] | None = None) -> list[TimerRow]:
         """Give timers that are due, earliest first."""
-        return self._all(TimerRow._make, "timers_due", until_ms=until_ms, limit=limit)
+        return self._all_of(
+            shards, TimerRow._make, "timers_due", "timers_due_of_shards", until_ms=until_ms, limit=limit
+        )
 
-    def attempts_due(self, until_ms: int, limit: int) -> list[AttemptRow]:
+    def attempts_due(self, until_ms: int, limit: int, shards: Collection[int] | None = None) -> list[AttemptRow]:
         """Give waiting attempts that are due, of runs that are not loaded at start."""
-        return self._all(AttemptRow._make, "attempts_due", until_ms=until_ms, limit=limit)
+        return self._all_of(
+            shards, AttemptRow._make, "attempts_due", "attempts_due_of_shards", until_ms=until_ms, limit=limit
+        )
 
-    def waits_for(self, event: str, key: str) -> list[WaitRow]:
+    def waits_for(self, event: str, key: str, shards: Collection[int] | None = None) -> list[WaitRow]:
         """Give armed waits, oldest first."""
-        return self._all(WaitRow._make, "waits_for", event=event, key=key)
+        return self._all_of(shards, WaitRow._make, "waits_for", "waits_for_of_shards", event=event, key=key)
 
     def kept_events(self, event: str, key: str) -> list[InboxRow]:
         """Give events that nobody has taken, in order of arrival."""
         return self._all(InboxRow._make, "kept_events", event=event, key=key)
 
-    def keys_that_meet(self, event: str, key: str, limit: int) -> list[tuple[str, str]]:
+    def keys_that_meet(
+        self, event: str, key: str, limit: int, shards: Collection[int] | None = None
+    ) -> list[tuple[str, str]]:
         """Give (event, key) for which an event is kept and a wait is armed."""
-        return self._all(tuple, "keys_that_meet", event=event, key=key, limit=limit)
+        return self._all_of(
+            shards, tuple, "keys_that_meet", "keys_that_meet_of_shards", event=event, key=key, limit=limit
+        )
 
     def which_meet(self, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Give those of these (event, key) for which an event is kept and a wait is armed."""
@@ -297,6 +306,14 @@ class Reads:
         """Count unfinished runs by the digest of their plan."""
         return dict(self._all(tuple, "open_digests"))
 
+    def passed(self, shards: Collection[int], limit: int) -> list[PassedRow]:
+        """Give messages that were left for the owners of shards and have no answer, oldest first."""
+        return self._all(PassedRow._make, "passed", shards=json.dumps(sorted(shards)), limit=limit)
+
+    def answer_of(self, message: str) -> str | None:
+        """Give what the owner has said to a message."""
+        return self._first(_only, "answer_of", message=message)
+
     def audit(self, limit: int) -> list[AuditRow]:
         """Give the newest audit rows."""
         return self._all(AuditRow._make, "audit", limit=limit)
@@ -313,6 +330,19 @@ class Reads:
             yield
         finally:
             self.connection.execute(self._queries["commit"])
+
+    def _all_of(
+        self,
+        shards: Collection[int] | None,
+        make: Callable[[tuple[Any, ...]], R],
+        unfiltered: str,
+        filtered: str,
+        **arguments: Any,
+    ) -> list[R]:
+        """Read what belongs to runs of these shards, by the filtered query; all of it where None."""
+        if shards is None:
+            return self._all(make, unfiltered, **arguments)
+        return self._all(make, filtered, shards=json.dumps(sorted(shards)), **arguments)
 
     def _all(self, make: Callable[[tuple[Any, ...]], R], query: str, **arguments: Any) -> list[R]:
         rows: Iterable[tuple[Any, ...]] = self.connection.execute(self._queries[query], arguments)

@@ -24,13 +24,25 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from minuet.engine.row import Decision, EffectRow, FactRow, InboxRow, Messages, RunChange, RunRow, SeenRow
+from minuet.engine.row import (
+    Decision,
+    EffectRow,
+    FactRow,
+    InboxRow,
+    InboxTaken,
+    Messages,
+    RunChange,
+    RunRow,
+    SeenRow,
+)
 from minuet.errors import Conflict, Contradiction, KeyConflict, MinuetError, SecondCause, StoreError
 from minuet.ids import run_text
 
 ROWS_MAX = 128  # a statement; more gain nothing
 # What may be said twice within a group: the last word counts, and one statement may not say two.
 _UPSERTS = frozenset({"record_subscriptions", "record_deliveries", "record_activations"})
+# What changes rows as long as they are as they were read: each change has to find its row, or somebody was quicker.
+_CONDITIONAL = frozenset({"change_inbox"})
 # The part of a statement that is repeated for each row.
 _ROW = re.compile(r"\([^()]*\?[^()]*\)")
 # Nouns in the order in which they are written, each with its statement.
@@ -67,14 +79,20 @@ _MESSAGES = (
     ("carried", "record_carried"),
     ("early", "record_early"),
     ("effects", "record_effects"),
+    ("passed", "record_passed"),
     ("sent", "remove_sent"),
     ("early_done", "remove_early"),
+    ("passed_done", "remove_passed"),
     ("effects_done", "remove_effects"),
     ("seen", "record_seen"),
 )
 _MESSAGE_READERS = tuple((attrgetter(noun), query) for noun, query in _MESSAGES)
 _RARE_READERS = tuple((attrgetter(noun), query) for noun, query in _RARE_NOUNS)
 _READERS = tuple((noun, attrgetter(noun), query) for noun, query in _NOUNS)
+
+
+class ChangedMeanwhile(sqlite3.IntegrityError):
+    """A row is not as it was read: to a group it is a violated constraint, as if the database had said so."""
 
 
 class RowWriter:
@@ -126,17 +144,25 @@ class RowWriter:
         Raises:
             Contradiction: a fact denies a recorded one, or a run id stands for another run.
             KeyConflict: an unfinished run of this workflow has the key.
-            Conflict: the event was received before, and became something else; or it was applied before.
+            Conflict: the event was received before, and became something else; or it was applied before; or
+                something else took it.
             SecondCause: something else had this effect.
         """
         if decision.messages is not None:
             self._refuse_applied(decision.messages)
         part = Decision(decision.run, decision.token)
+        part.fence = decision.fence
         for noun, _ in (*_NOUNS, *_RARE_NOUNS):
             setattr(part, noun, getattr(decision, noun))
         part.runs = [row for row in _distinct(decision.runs) if self._is_new_run(row)]
         part.facts = [row for row in _distinct(decision.facts) if self._is_new_fact(row)]
         part.inbox = [row for row in _distinct(decision.inbox) if self._is_new_event(row)]
+        arriving = {(row.source, row.message) for row in part.inbox if row.state == "kept"}
+        part.inbox_taken = [
+            row
+            for row in _distinct(decision.inbox_taken)
+            if (row.source, row.message) in arriving or self._is_new_taking(row)
+        ]
         if decision.messages is not None:
             left_out = {(row.run, row.seq) for row in decision.facts} - {(row.run, row.seq) for row in part.facts}
             part.messages = self._unknown_messages(decision.messages, left_out)
@@ -158,6 +184,8 @@ class RowWriter:
                 size >>= 1
             text = self._texts.get((query, size)) or self._text(query, size)
             self._connection.execute(text, list(chain.from_iterable(rows[start : start + size])))
+            if query in _CONDITIONAL and self._one("rows_changed") != (size,):
+                raise ChangedMeanwhile(f"{query}: not every row is as it was read")
             start += size
             left -= size
 
@@ -241,6 +269,22 @@ class RowWriter:
         raise Conflict(
             f"event {row.message} of {row.source} was received before and is {known.state}",
             remedy="Nothing is to be done: it is taken once",
+            source=row.source,
+            message_id=row.message,
+        )
+
+    def _is_new_taking(self, row: InboxTaken) -> bool:
+        found = self._one("find_event", source=row.source, message=row.message)
+        known = InboxRow._make(found) if found is not None else None
+        if known is not None and known.state == "kept":
+            return True
+        outcome = attrgetter("state", "run", "position", "round")
+        if known is not None and outcome(known) == outcome(row):
+            return False
+        raise Conflict(
+            f"event {row.message} of {row.source} is {known.state if known is not None else 'gone'}, "
+            f"so it cannot be {row.state}",
+            remedy="Nothing is to be done: it is taken once, and whoever wants one waits for the next",
             source=row.source,
             message_id=row.message,
         )

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -36,6 +36,8 @@ from minuet.engine.row import (
     EffectRow,
     EventRow,
     InboxRow,
+    Lease,
+    PassedRow,
     PlanRow,
     RunRow,
     SendingRow,
@@ -105,33 +107,35 @@ class _ReadSide:
         """Count unfinished runs by (workflow, state)."""
         return await self._read(Reads.count_runs)
 
-    async def runs_to_load(self, after: int, limit: int) -> list[int]:
+    async def runs_to_load(self, after: int, limit: int, shards: Collection[int] | None = None) -> list[int]:
         """Give ids above `after`, ascending, of runs with `load` 1."""
-        return await self._read(Reads.runs_to_load, after, limit)
+        return await self._read(Reads.runs_to_load, after, limit, shards)
 
-    async def unfinished_runs(self, after: int, limit: int) -> list[int]:
+    async def unfinished_runs(self, after: int, limit: int, shards: Collection[int] | None = None) -> list[int]:
         """Give ids above `after`, ascending, of runs that have not ended, or have something left to do."""
-        return await self._read(Reads.unfinished_runs, after, limit)
+        return await self._read(Reads.unfinished_runs, after, limit, shards)
 
-    async def timers_due(self, until_ms: int, limit: int) -> list[TimerRow]:
+    async def timers_due(self, until_ms: int, limit: int, shards: Collection[int] | None = None) -> list[TimerRow]:
         """Give timers due at or before this instant, earliest first."""
-        return await self._read(Reads.timers_due, until_ms, limit)
+        return await self._read(Reads.timers_due, until_ms, limit, shards)
 
-    async def attempts_due(self, until_ms: int, limit: int) -> list[AttemptRow]:
+    async def attempts_due(self, until_ms: int, limit: int, shards: Collection[int] | None = None) -> list[AttemptRow]:
         """Give attempts in state `waiting` of runs with `load` 0 that are due, earliest first."""
-        return await self._read(Reads.attempts_due, until_ms, limit)
+        return await self._read(Reads.attempts_due, until_ms, limit, shards)
 
-    async def waits_for(self, event: str, key: str) -> list[WaitRow]:
+    async def waits_for(self, event: str, key: str, shards: Collection[int] | None = None) -> list[WaitRow]:
         """Give the armed waits for this event and key, oldest first."""
-        return await self._read(Reads.waits_for, event, key)
+        return await self._read(Reads.waits_for, event, key, shards)
 
     async def kept_events(self, event: str, key: str) -> list[InboxRow]:
         """Give the events of this type and key that nobody has taken, in order of arrival."""
         return await self._read(Reads.kept_events, event, key)
 
-    async def keys_that_meet(self, event: str, key: str, limit: int) -> list[tuple[str, str]]:
+    async def keys_that_meet(
+        self, event: str, key: str, limit: int, shards: Collection[int] | None = None
+    ) -> list[tuple[str, str]]:
         """Give (event, key), ascending and above these, for which an event is kept and a wait is armed."""
-        return await self._read(Reads.keys_that_meet, event, key, limit)
+        return await self._read(Reads.keys_that_meet, event, key, limit, shards)
 
     async def which_meet(self, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Give those of these (event, key) for which an event is kept and a wait is armed."""
@@ -257,6 +261,14 @@ class _ReadSide:
         """Count unfinished runs by the digest of their plan."""
         return await self._read(Reads.open_digests)
 
+    async def passed(self, shards: Collection[int], limit: int) -> list[PassedRow]:
+        """Give messages that were left for the owners of these shards and have no answer, oldest first."""
+        return await self._read(Reads.passed, shards, limit)
+
+    async def answer_of(self, message: str) -> str | None:
+        """Give what the owner has said to a message that was left for it; None: nothing yet."""
+        return await self._read(Reads.answer_of, message)
+
     async def audit(self, limit: int) -> list[AuditRow]:
         """Give the newest audit rows, newest first."""
         return await self._read(Reads.audit, limit)
@@ -344,6 +356,24 @@ class SqliteStore(_ReadSide):
     def backlog(self) -> int:
         """Give how many decisions and works wait for the next group."""
         return 0 if self._writer is None else self._writer.backlog
+
+    async def claim(self, owner: str, wanted: int, ttl_ms: int) -> list[Lease]:
+        """Give nothing: who holds the file owns everything."""
+        return []
+
+    async def renew(self, owner: str, held: Sequence[Lease], ttl_ms: int) -> list[Lease]:
+        """Give what was given: nobody else can take it."""
+        return list(held)
+
+    async def give_back(self, owner: str, held: Sequence[Lease]) -> None:
+        """Do nothing: nobody else could have it."""
+
+    async def owners(self) -> dict[str, int]:
+        """Give nobody: there are no shards."""
+        return {}
+
+    def on_news(self, call: Callable[[Collection[int]], None] | None) -> None:
+        """Do nothing: there are no other participants to leave anything."""
 
     def publish_address(self, address: str | None) -> None:
         """Tell other processes, by the lock file, where the API of this one listens."""

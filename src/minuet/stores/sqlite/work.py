@@ -13,6 +13,7 @@ from minuet.engine.port import Statement, Work
 from minuet.engine.row import Decision
 from minuet.errors import MinuetError, StatementError, StatementFailed
 from minuet.stores.sqlite.guard import StatementGuard, adapt, marked
+from minuet.stores.sqlite.leases import Fence
 from minuet.stores.sqlite.rows import RowWriter, refusal
 
 # A handler that repeats a failing statement for ever would stop everybody.
@@ -52,17 +53,20 @@ class TransactionLost(Exception):
 class WorkPerformer:
     """Performs works on the connection that writes, within its transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, queries: Mapping[str, str], rows: RowWriter) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, queries: Mapping[str, str], rows: RowWriter, fence: Fence
+    ) -> None:
         self._connection = connection
         self._queries = queries
         self._rows = rows
+        self._fence = fence
         self._guard = StatementGuard(connection)
 
     def perform(self, work: Work) -> Decision | None:
         """Drive a work to its end, and record what it decides; a failed one leaves nothing behind.
 
         Raises:
-            Contradiction, KeyConflict, Conflict: its decision cannot be recorded; all of it is undone.
+            Contradiction, KeyConflict, Conflict, StaleOwner: its decision cannot be recorded; all of it is undone.
             TransactionLost: one of its statements undid the whole transaction.
             sqlite3.Error: the store is in trouble.
         """
@@ -82,6 +86,7 @@ class WorkPerformer:
         try:
             decision = work.finish(undo=not keeps)
             if decision is not None:
+                self._fence.check(decision)
                 self._write(decision)
         except BaseException:
             if self._connection.in_transaction:

@@ -31,6 +31,14 @@ where a.state = 'waiting' and a.next_at_ms <= :until_ms and r.load = 0
 order by a.next_at_ms
 limit :limit;
 
+-- name: attempts_due_of_shards
+select a.run, a.position, a.round, a.direction, a.state, a.attempts, a.next_at_ms, a.first_at_ms, a.last_at_ms, a.error
+from minuet_attempt as a
+inner join minuet_run as r on r.run = a.run
+where a.state = 'waiting' and a.next_at_ms <= :until_ms and r.load = 0 and a.run >> 13 & 255 in (select value from json_each(:shards))
+order by a.next_at_ms
+limit :limit;
+
 -- name: parked_attempts
 select
     r.run, r.workflow, r.digest, r.key, r.input, r.state, r.load, r.paused, r.dirty, r.reason, r.result,

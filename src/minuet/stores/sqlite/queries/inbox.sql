@@ -11,7 +11,9 @@ with change (state, run, position, round, source, message) as (
 update minuet_inbox
 set state = change.state, run = change.run, position = change.position, round = change.round
 from change
-where minuet_inbox.source = change.source and minuet_inbox.message = change.message;
+where
+    minuet_inbox.source = change.source and minuet_inbox.message = change.message
+    and minuet_inbox.state = 'kept';
 
 -- name: find_event
 select source, message, event, version, key, body, state, run, position, round, received_at_ms, expires_at_ms

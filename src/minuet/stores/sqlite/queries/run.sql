@@ -128,10 +128,36 @@ select digest, count(*) from minuet_run indexed by minuet_run_load where load is
 -- name: runs_to_load
 select run from minuet_run where load = 1 and run > :after order by run limit :limit;
 
+-- name: runs_to_load_of_shards
+select run
+from minuet_run
+where load = 1 and run > :after and run >> 13 & 255 in (select value from json_each(:shards))
+order by run
+limit :limit;
+
 -- name: unfinished_runs
 select * from (select run from minuet_run where load = 0 and run > :after order by run limit :limit)
 union all
 select * from (select run from minuet_run where load = 1 and run > :after order by run limit :limit)
+order by run
+limit :limit;
+
+-- name: unfinished_runs_of_shards
+select * from (
+    select run
+    from minuet_run
+    where load = 0 and run > :after and run >> 13 & 255 in (select value from json_each(:shards))
+    order by run
+    limit :limit
+)
+union all
+select * from (
+    select run
+    from minuet_run
+    where load = 1 and run > :after and run >> 13 & 255 in (select value from json_each(:shards))
+    order by run
+    limit :limit
+)
 order by run
 limit :limit;
 

@@ -23,5 +23,12 @@ where due_at_ms <= :until_ms
 order by due_at_ms, run, position, round, purpose
 limit :limit;
 
+-- name: timers_due_of_shards
+select run, position, round, purpose, due_at_ms
+from minuet_timer
+where due_at_ms <= :until_ms and run >> 13 & 255 in (select value from json_each(:shards))
+order by due_at_ms, run, position, round, purpose
+limit :limit;
+
 -- name: forget_timers
 delete from minuet_timer where run in (select value from json_each(:runs));

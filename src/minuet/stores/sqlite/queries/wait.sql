@@ -22,11 +22,31 @@ from minuet_wait
 where event = :event and key = :key
 order by since_ms, run, position, round;
 
+-- name: waits_for_of_shards
+select event, key, run, position, round, since_ms
+from minuet_wait
+where event = :event and key = :key and run >> 13 & 255 in (select value from json_each(:shards))
+order by since_ms, run, position, round;
+
 -- name: keys_that_meet
 select distinct event, key
 from minuet_wait
 where
     (event, key) > (:event, :key)
+    and exists (
+        select 1
+        from minuet_inbox as kept
+        where kept.event = minuet_wait.event and kept.key = minuet_wait.key and kept.state = 'kept'
+    )
+order by event, key
+limit :limit;
+
+-- name: keys_that_meet_of_shards
+select distinct event, key
+from minuet_wait
+where
+    (event, key) > (:event, :key)
+    and run >> 13 & 255 in (select value from json_each(:shards))
     and exists (
         select 1
         from minuet_inbox as kept

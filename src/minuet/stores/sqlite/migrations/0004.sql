@@ -1,0 +1,21 @@
+-- Owners, where several participants have one store open: leases of shards, and messages left for whoever owns one.
+
+-- `owner`: None where nobody owns it. `epoch`: raised by each taking, never given twice. `until_ms`: by the store's clock.
+create table minuet_lease (
+    shard integer primary key,
+    owner text,
+    epoch integer not null,
+    until_ms integer not null
+) strict;
+
+-- `arrival` counts while they are kept. `answer`: what the owner has said, for whoever left it and waits for that.
+create table minuet_passed (
+    arrival integer primary key,
+    message text not null unique,
+    shard integer not null,
+    envelope text not null,
+    at_ms integer not null,
+    answer text
+) strict;
+
+create index minuet_passed_open on minuet_passed (shard, arrival) where answer is null;
