@@ -27,6 +27,9 @@ KEEP_EARLY_EVENT_MS: Final = 24 * 3_600_000
 RETENTION_MS: Final = 30 * 24 * 3_600_000
 """How long an ended run is kept: a month of questions."""
 
+LEASE_MS: Final = 10_000
+"""How long an owner of shards may be silent before others take them: long enough for a pause, short enough to wait."""
+
 ERROR_CHARS: Final = 4_000
 """What is kept of the text of an error: enough for a person; the log has the rest."""
 

@@ -40,6 +40,7 @@ from minuet.engine.row import (
     CarryRow,
     InboxRow,
     InboxTaken,
+    Lease,
     RunRow,
     RunState,
     Slot,
@@ -76,9 +77,12 @@ __all__ = [
 # Beginning, and beginning again
 
 
-def begin(program: Program, run: int, key: str | None, input_: bytes | None, now_ms: int) -> Decided:
-    """Begin a run; `input_` is JSON text."""
+def begin(
+    program: Program, run: int, key: str | None, input_: bytes | None, now_ms: int, lease: Lease | None = None
+) -> Decided:
+    """Begin a run; `input_` is JSON text. All that follows is decided under this lease, as in `recall` and `meet`."""
     k = Knowledge(program, run, key, input_, now_ms)
+    k.lease = lease
     d = Decided(k)
     k.begin()
     act(k, d, now_ms)
@@ -108,7 +112,9 @@ def _row(k: Knowledge, now_ms: int) -> RunRow:
     )
 
 
-def recall(program: Program, stored: StoredRun, now_ms: int, *, crashed: bool = False) -> Decided:
+def recall(
+    program: Program, stored: StoredRun, now_ms: int, *, crashed: bool = False, lease: Lease | None = None
+) -> Decided:
     """Fold a run from its rows. What has no outcome is due again.
 
     With `crashed`, actions that were running when the process died count as failed attempts: one that kills its
@@ -122,7 +128,7 @@ def recall(program: Program, stored: StoredRun, now_ms: int, *, crashed: bool = 
     k = Knowledge(program, row.run, row.key, row.input.encode() if row.input is not None else None, row.started_at_ms)
     k.state, k.load, k.paused, k.dirty = row.state, row.load, row.paused, row.dirty
     k.reason, k.result, k.ended_at_ms = row.reason, row.result, row.ended_at_ms
-    k.home = row.home
+    k.home, k.lease = row.home, lease
     for c in stored.carried:
         k.take(read_carried(c.carried))
     if row.home is None:
@@ -210,10 +216,10 @@ def answered(k: Knowledge, action: Action, ticket: int, answer: Answer, now_ms: 
     return d
 
 
-def meet(program: Program, run: int, key: str, home: str, now_ms: int) -> Knowledge:
+def meet(program: Program, run: int, key: str, home: str, now_ms: int, lease: Lease | None = None) -> Knowledge:
     """Hear of a run for the first time, by a message about it; the next input records it with what that said."""
     k = Knowledge(program, run, key, None, now_ms)
-    k.home, k.load, k.is_new = home, 0, True
+    k.home, k.load, k.is_new, k.lease = home, 0, True, lease
     return k
 
 

@@ -47,6 +47,7 @@ class Decided:
     def __init__(self, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
         self.decision = Decision(knowledge.run, self)
+        self.decision.fence = knowledge.lease
         self.actions: list[Action] = []
         self.commands: list[Action] | tuple[()] = ()
         self.told = 0

@@ -20,7 +20,7 @@ from minuet.engine.dead_letter import Reason, fingerprint, letter_id
 from minuet.engine.effect import record_effects
 from minuet.engine.order import GapPolicy
 from minuet.engine.retry import delay_ms
-from minuet.engine.row import AuditRow, Decision, DeliveryKey, DeliveryRow, EventRow, SeenRow
+from minuet.engine.row import AuditRow, Decision, DeliveryKey, DeliveryRow, EventRow, Lease, SeenRow
 
 NEVER_MS = (1 << 63) - 1
 """When something is due that waits for a person, or for another of its key."""
@@ -32,6 +32,7 @@ class Policy:
 
     `also`: the type of the notices that it hears beside its events. `began`: it hears what lies beyond this entry.
     `instance`: which process it is the subscription of, where each has its own.
+    `fence`: the lease under which it is performed and everything is decided, where several participants share a store.
     """
 
     subscription: int
@@ -47,6 +48,13 @@ class Policy:
     also: str | None = None
     began: int = 0
     instance: str = ""
+    fence: Lease | None = None
+
+    def decision(self) -> Decision:
+        """Begin a decision."""
+        decision = Decision()
+        decision.fence = self.fence
+        return decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +133,7 @@ def answered(
 
 def applied(policy: Policy, delivery: Delivery, published: Sequence[EventRow]) -> Decision:
     """Record that an event was applied, with what the reaction has published."""
-    decision = Decision()
+    decision = policy.decision()
     messages = decision.ensure_messages()
     messages.applied = [DeliveryKey(policy.subscription, delivery.entry)]
     if delivery.event.sequence is not None:
@@ -149,14 +157,14 @@ def failed(policy: Policy, delivery: Delivery, failure: Failed, now_ms: int) -> 
     if wait_ms is None:
         wait_ms = delay_ms(policy.retry, attempts, f"{policy.name}:{delivery.entry}")
     row = _row(policy, delivery, "waiting", now_ms, error=failure.error)
-    return _record(row._replace(next_at_ms=now_ms + wait_ms))
+    return _record(policy, row._replace(next_at_ms=now_ms + wait_ms))
 
 
 def dead(policy: Policy, delivery: Delivery, reason: Reason, error: str, now_ms: int) -> Decision:
     """Record that an event is a dead letter: a person is needed."""
     state = "skipped" if reason == Reason.LATE else "dead"  # what is late holds up nobody
     row = _row(policy, delivery, state, now_ms, error=error)
-    decision = _record(row._replace(reason=reason, fingerprint=fingerprint(policy.name, reason, error)))
+    decision = _record(policy, row._replace(reason=reason, fingerprint=fingerprint(policy.name, reason, error)))
     if not policy.blocks and reason != Reason.GAP:
         decision.ensure_messages().seen = seen(policy, delivery.event)
     return decision
@@ -180,7 +188,7 @@ def withdrawn(policy: Policy, notice: Delivery, original: Delivery, now_ms: int)
 
 def hold(policy: Policy, deliveries: Sequence[Delivery], now_ms: int, *, state: str = "held") -> Decision:
     """Record that events wait until another of their key has been applied, or (`early`) has come."""
-    decision = Decision()
+    decision = policy.decision()
     decision.ensure_messages().deliveries = [_row(policy, d, state, now_ms) for d in deliveries]
     return decision
 
@@ -194,7 +202,7 @@ def seen(policy: Policy, event: EventRow) -> list[SeenRow]:
 
 def begin_again(policy: Policy, delivery: Delivery, now_ms: int) -> Decision:
     """Record an attempt before it is made, so that one which kills its process counts."""
-    return _record(_row(policy, delivery, "running", now_ms))
+    return _record(policy, _row(policy, delivery, "running", now_ms))
 
 
 def crashed(policy: Policy, delivery: Delivery, now_ms: int) -> Decision:
@@ -239,7 +247,7 @@ def _row(policy: Policy, delivery: Delivery, state: str, now_ms: int, *, error: 
     )
 
 
-def _record(row: DeliveryRow) -> Decision:
-    decision = Decision()
+def _record(policy: Policy, row: DeliveryRow) -> Decision:
+    decision = policy.decision()
     decision.ensure_messages().deliveries = [row]
     return decision

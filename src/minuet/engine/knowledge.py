@@ -23,7 +23,7 @@ from minuet.engine.program import (
     E_SAME,
     Program,
 )
-from minuet.engine.row import RunState, Slot, slot_of
+from minuet.engine.row import Lease, RunState, Slot, slot_of
 from minuet.plans.condition import FALSE, START
 from minuet.plans.rule import Rule, Switch, Value
 from minuet.workflows.expression import ExpressionFailed, evaluate, to_json_bytes
@@ -102,6 +102,7 @@ class Knowledge:
         "input",
         "is_new",
         "key",
+        "lease",
         "load",
         "marks",
         "memo",
@@ -146,6 +147,7 @@ class Knowledge:
         self.cancelled = False
         self.home: str | None = None  # who observes the end, where that is somebody else
         self.is_new = False  # it was heard of, and has no row yet
+        self.lease: Lease | None = None  # under which it was read or begun, where several participants share a store
         self.seq = 0
         self.owners = 0  # transactional handlers of this run that the store is performing
         self.uncommitted = 0  # decisions of this run that are not durable yet

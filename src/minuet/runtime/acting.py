@@ -35,7 +35,7 @@ from minuet.errors import Busy, DeclarationError, InvalidPayload, MisplacedCall,
 from minuet.runtime.handler import Handler, Handlers
 from minuet.runtime.ledger import Guard, Ledger, Turn
 from minuet.runtime.participant import Participant
-from minuet.runtime.threads import Threads
+from minuet.runtime.threads import ThreadPool
 from minuet.runtime.transaction import StatementTransaction
 from minuet.workflows.reader.source import file_label
 
@@ -50,7 +50,9 @@ Known = Mapping[Turn, tuple[EffectRow, str]]
 class Acting:
     """What the reactions of one participant may await. `ledger`: None where nothing takes effect once for a key."""
 
-    def __init__(self, participant: Participant, handlers: Handlers, threads: Threads, ledger: Ledger | None) -> None:
+    def __init__(
+        self, participant: Participant, handlers: Handlers, threads: ThreadPool, ledger: Ledger | None
+    ) -> None:
         self.participant = participant
         self.handlers = handlers
         self.threads = threads

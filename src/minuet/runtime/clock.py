@@ -1,9 +1,12 @@
-"""The system's clock: the only module that reads time, and the only one that waits for it."""
+"""The system's clock: the only module that reads time, waits for it, and draws anything."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
+import uuid
 from typing import Protocol
 
 from minuet.engine.port import Clock
@@ -31,3 +34,8 @@ class SystemClock:
     async def sleep_ms(self, duration_ms: float) -> None:
         """Wait that long; 0 lets the event loop see to other things."""
         await asyncio.sleep(duration_ms / 1000)
+
+
+def new_owner() -> str:
+    """Name this process as no other ever was: host, number, and something drawn, since numbers come again."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"

@@ -21,7 +21,7 @@ from minuet.ids import RunIds
 from minuet.plans.plan import Plan, load_plan
 from minuet.runtime.acting import Acting
 from minuet.runtime.activation import Activation
-from minuet.runtime.clock import WaitingClock
+from minuet.runtime.clock import WaitingClock, new_owner
 from minuet.runtime.exchange import Exchange
 from minuet.runtime.handler import Handlers
 from minuet.runtime.inlet import Inlet
@@ -32,7 +32,7 @@ from minuet.runtime.recovery import Recovery
 from minuet.runtime.remote import Remote
 from minuet.runtime.retention import Retention
 from minuet.runtime.settings import Settings
-from minuet.runtime.threads import Threads
+from minuet.runtime.threads import ThreadPool, Threads
 from minuet.runtime.ticker import Ticker
 from minuet.runtime.transaction import SetupCall, StatementTransaction, until_first_statement
 from minuet.runtime.worker import Worker
@@ -46,6 +46,7 @@ class Host:
     """A participant over one store. `broker`: None where everybody is here.
 
     `is_home`: ends are observed here, and orchestrators are; `only_listens`: it keeps the trace, and does nothing.
+    `owner`: names this process as no other ever was, where several share the store; made anew by default.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class Host:
         is_home: bool = True,
         only_listens: bool = False,
         is_observed: bool = False,
+        owner: str = "",
+        threads: ThreadPool | None = None,
     ) -> None:
         self.address = address
         self.services = services
@@ -70,7 +73,8 @@ class Host:
         self._only_listens = only_listens
         self._settings = settings
         self.participant = Participant(store, clock, runs_in_memory=settings.runs_in_memory, ids=RunIds())
-        self.threads = Threads(settings.threads, settings.abandoned_threads)
+        self.owner = owner or new_owner()
+        self.threads: ThreadPool = threads or Threads(settings.threads, settings.abandoned_threads)
         self._handlers = Handlers(list(services), provided)
         self.worker = Worker(self.participant, self._handlers, clock, slots=settings.slots, threads=self.threads)
         self.ticker = Ticker(self.participant, clock)

@@ -54,6 +54,7 @@ class Settings:
     abandoned_threads: int = 16
     retention_ms: int = bound.RETENTION_MS
     event_retention_ms: int = bound.EVENT_RETENTION_MS
+    lease_ms: int = bound.LEASE_MS
     retry: RetryPolicy = bound.RETRY
     styles: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -186,6 +187,15 @@ def _count(least: int, most: int) -> Callable[[Any], int]:
     return read
 
 
+def _at_least(least_ms: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if (span_ms := duration_ms(value)) < least_ms:
+            raise ValueError(f"{value!r} is shorter than {duration_text(least_ms)}")
+        return span_ms
+
+    return read
+
+
 def _url(*schemes: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         text = _text(value)
@@ -277,6 +287,13 @@ TABLE: Final = (
         unit="duration",
         meaning="how long a published event is kept that every reaction has heard",
         read=duration_ms,
+    ),
+    Setting(
+        name="lease",
+        field="lease_ms",
+        unit="duration",
+        meaning="how long a process that stopped without a word keeps its runs from others that share its store",
+        read=_at_least(1_000),
     ),
 )
 

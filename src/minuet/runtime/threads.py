@@ -12,11 +12,28 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from minuet.errors import Busy
 
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+
+
+class ThreadPool(Protocol):
+    """Who runs plain functions without holding up the event loop."""
+
+    @property
+    def abandoned(self) -> int:
+        """Give how many threads hang in functions that nobody waits for any more."""
+        ...
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        """Run a function with the context of the caller; who is cancelled waits for it no more."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is idle."""
+        ...
 
 
 class Threads:
@@ -33,7 +50,12 @@ class Threads:
         self._working = 0
         self._idle = 0
         self._queued = 0
-        self.abandoned = 0
+        self._abandoned = 0
+
+    @property
+    def abandoned(self) -> int:
+        """Give how many threads hang in functions that nobody waits for any more."""
+        return self._abandoned
 
     async def call(self, function: Callable[[], Any]) -> Any:
         """Run a function in a thread, with the context of the caller; cancelling this abandons the thread.
@@ -41,9 +63,9 @@ class Threads:
         Raises:
             Busy: too many threads are abandoned.
         """
-        if self.abandoned >= self._abandoned_limit:
+        if self._abandoned >= self._abandoned_limit:
             raise Busy(
-                f"{self.abandoned} threads hang in functions that outlived their timeout",
+                f"{self._abandoned} threads hang in functions that outlived their timeout",
                 remedy="Restart the process, and bound what the functions wait for",
             )
         loop = asyncio.get_running_loop()
@@ -80,7 +102,7 @@ class Threads:
                 error = e
             with self._lock:
                 if given_up.is_set():
-                    self.abandoned -= 1
+                    self._abandoned -= 1
                     return  # another thread has taken this one's place
                 given_up.set()
             try:
@@ -95,7 +117,7 @@ class Threads:
             if given_up.is_set():
                 return  # it has come back in the same moment
             given_up.set()
-            self.abandoned += 1
+            self._abandoned += 1
             self._working -= 1
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from minuet.runtime.clock import WaitingClock
 from minuet.runtime.handler import Handler, Handlers, Refused
 from minuet.runtime.ledger import Ledger
 from minuet.runtime.slots import Slot, Slots, watch
-from minuet.runtime.threads import Threads
+from minuet.runtime.threads import ThreadPool
 from minuet.runtime.transaction import StatementTransaction, until_first_statement
 
 log = logging.getLogger("minuet")
@@ -43,7 +43,7 @@ class Worker:
     """Performs actions in slots; `slots` bounds how many are under way at once."""
 
     def __init__(
-        self, receiver: Receiver, handlers: Handlers, clock: WaitingClock, *, slots: int, threads: Threads
+        self, receiver: Receiver, handlers: Handlers, clock: WaitingClock, *, slots: int, threads: ThreadPool
     ) -> None:
         self._receiver = receiver
         self._handlers = handlers
