@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 import minuet.stores.sqlite.store as sqlite_store
+from minuet.engine.row import Lease
 from minuet.errors import StoreDamaged
 from minuet.stores.migration import Migration, find_migrations
 from minuet.stores.query import load_queries
 from minuet.stores.sqlite.connection import open_writer
+from minuet.stores.sqlite.leases import Leases
 from minuet.stores.sqlite.reads import Reads
 from minuet.stores.sqlite.rows import RowWriter
 from minuet.stores.sqlite.schema import MIGRATIONS, migrate, open_schema, verify_schema
@@ -62,6 +64,27 @@ def test_runs_of_an_earlier_schema_are_read_and_keep_their_keys() -> None:
     rows.write([start(8, workflow="w", key="k", home="elsewhere")])
     with pytest.raises(sqlite3.IntegrityError):
         rows.write([start(9, workflow="w", key="k")])
+    connection.close()
+
+
+def test_what_the_release_before_reads_and_writes_is_as_it_was() -> None:
+    known = find_migrations(MIGRATIONS)
+    before, after = migrated(known[:-1]), migrated(known)
+    assert set(schema(before)) <= set(schema(after))
+    before.close()
+    after.close()
+
+
+def test_owners_and_what_they_leave_each_other_come_to_a_store_of_before() -> None:
+    known = find_migrations(MIGRATIONS)
+    connection = migrated(known[:3])
+    RowWriter(connection, QUERIES).write([start(7, key="k")])
+    connection.execute("begin")
+    migrate(connection, QUERIES, known, "memory")
+    connection.execute("commit")
+    assert Leases(connection, QUERIES).claim("a", 9, 1_000, 5, 2) == [Lease(0, 1), Lease(1, 1)]
+    reads = Reads(connection, QUERIES)
+    assert (reads.passed([0, 1], 9), reads.runs_to_load(0, 9, [0])) == ([], [7])
     connection.close()
 
 

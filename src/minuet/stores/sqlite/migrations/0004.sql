@@ -1,6 +1,7 @@
 -- Owners, where several participants have one store open: leases of shards, and messages left for whoever owns one.
 
--- `owner`: None where nobody owns it. `epoch`: raised by each taking, never given twice. `until_ms`: by the store's clock.
+-- `owner`: null where nobody owns it. `epoch`: raised by each taking, never given twice. `until_ms`: by the clock of the
+-- store.
 create table minuet_lease (
     shard integer primary key,
     owner text,
