@@ -327,10 +327,12 @@ class OwnerSuite:
             await one.record(decision(0, runs=rows, timers=timers, attempts=attempts))
             store = other.store
             assert await store.timers_due(NOW_MS + 1, 9, [1, 2]) == timers[1:2]
+            assert await store.timers_due(NOW_MS + 9, 9, [1, 2]) == timers[1:]
             assert await store.timers_due(NOW_MS + 9, 1, [1, 2]) == timers[1:2]
             assert await store.timers_due(NOW_MS + 9, 9, []) == []
             assert await store.timers_due(NOW_MS + 9, 9, None) == timers
             assert await store.attempts_due(NOW_MS + 1, 9, [1, 2]) == attempts[1:2]
+            assert await store.attempts_due(NOW_MS + 9, 9, [1, 2]) == attempts[1:]
             assert await store.attempts_due(NOW_MS + 9, 1, [1, 2]) == attempts[1:2]
             assert await store.attempts_due(NOW_MS + 9, 9, []) == []
             assert await store.attempts_due(NOW_MS + 9, 9, None) == attempts
@@ -344,6 +346,7 @@ class OwnerSuite:
             await one.record(decision(0, waits=[*waits, alone], inbox=[inbox_row("m-1"), inbox_row("m-2", key="p-2")]))
             store = other.store
             assert await store.waits_for(EVENT, "p-1", [0, 2]) == [waits[0], waits[2]]
+            assert await store.waits_for(EVENT, "p-1", {1}) == waits[1:2]
             assert await store.waits_for(EVENT, "p-1", None) == waits
             assert await store.waits_for(EVENT, "p-1", []) == []
             assert await store.keys_that_meet("", "", 9, [0, 1]) == [(EVENT, "p-1")]

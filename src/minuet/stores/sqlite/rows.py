@@ -157,12 +157,7 @@ class RowWriter:
         part.runs = [row for row in _distinct(decision.runs) if self._is_new_run(row)]
         part.facts = [row for row in _distinct(decision.facts) if self._is_new_fact(row)]
         part.inbox = [row for row in _distinct(decision.inbox) if self._is_new_event(row)]
-        arriving = {(row.source, row.message) for row in part.inbox if row.state == "kept"}
-        part.inbox_taken = [
-            row
-            for row in _distinct(decision.inbox_taken)
-            if (row.source, row.message) in arriving or self._is_new_taking(row)
-        ]
+        part.inbox_taken = [row for row in _distinct(decision.inbox_taken) if self._is_new_taking(row)]
         if decision.messages is not None:
             left_out = {(row.run, row.seq) for row in decision.facts} - {(row.run, row.seq) for row in part.facts}
             part.messages = self._unknown_messages(decision.messages, left_out)

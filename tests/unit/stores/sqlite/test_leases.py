@@ -78,6 +78,14 @@ def test_a_lease_runs_out_at_the_millisecond(bench: Bench) -> None:
     assert bench.leases.renew("a", held, TTL_MS, 1_000 + TTL_MS) == held[1:]
 
 
+def test_a_shard_that_somebody_took_since_it_was_looked_at_is_not_claimed(bench: Bench) -> None:
+    """Here nobody can; a server lets others in between."""
+    bench.claim("a", 1, 1_000)
+    claim = {"shard": 0, "owner": "b", "until_ms": 99_000}
+    assert bench.connection.execute(QUERIES["claim_shard"], claim | {"now_ms": 10_999}).fetchall() == []
+    assert bench.connection.execute(QUERIES["claim_shard"], claim | {"now_ms": 11_000}).fetchall() == [(2,)]
+
+
 def test_nothing_is_claimed_where_nothing_is_wanted(bench: Bench) -> None:
     assert bench.claim("a", 0, 1_000) == bench.claim("a", -1, 1_000) == []
     assert bench.leases.owners(1_000) == {}
