@@ -76,6 +76,10 @@ placements: .venv/.stamp  ## thousands of random workflows with their rules in a
 kills: .venv/.stamp  ## kill -9 of a real process under load, again and again
 	@$(PYTHON) -m tests.acceptance.kills $(ARGS)
 
+.PHONY: images
+images: .venv/.stamp  ## power cuts at 20,000 points of what the store writes: nothing acknowledged is lost
+	@$(PYTHON) -m tests.powercut.many $(ARGS)
+
 .PHONY: shape
 shape: .venv/.stamp  ## print sizes, cycles of imports and the longest functions; fails on nothing
 	@$(PYTHON) scripts/shape.py $(ARGS)

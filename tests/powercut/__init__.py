@@ -1,0 +1,1 @@
+"""Power cuts: the store over a disk that is recorded, and cut off at any point of the record."""
