@@ -8,21 +8,21 @@ the simulation (threads, sockets, other processes) raises `EscapedSimulation` wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import heapq
 import itertools
-import sys
 import threading
 import warnings
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
+from minuet.testing.simulation.burial import bury
 from minuet.testing.simulation.chance import Chance
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 STEPS_AT_ONCE_MAX = 500_000  # callbacks while no time passes: something goes round in a circle
 
@@ -43,9 +43,9 @@ class Process:
         self.is_alive = True
         self.is_paused = False
         self.ready: deque[asyncio.Handle] = deque()
-        self.tasks: list[asyncio.Task[Any]] = []
+        self.tasks = _Tasks()
+        self.mourners: list[Callable[[], object]] = []  # called in the world when it has crashed
         self._loop = loop
-        self._tasks_max = 1_000
         loop.processes.append(self)
         self._context = contextvars.copy_context()
         self._context.run(_process.set, self)
@@ -63,10 +63,15 @@ class Process:
         return self._loop.create_task(coroutine, name=name, context=self._context.copy())
 
     def crash(self) -> None:
-        """End at once: nothing of it goes on, and nothing is cleaned up."""
+        """End at once: nothing of it goes on, and nothing is cleaned up.
+
+        Have the world call it (`call_outside`), not the process itself: what does so goes on to where it next waits.
+        """
         if self.is_alive:
             self.is_alive = False
-            self._loop.bury(self)
+            self._loop.halt(self)
+            for mourner in self.mourners:
+                self._loop.call_outside(0, mourner)
 
     def pause(self) -> None:
         """Stand still, as at a SIGSTOP; time goes on."""
@@ -77,13 +82,6 @@ class Process:
         """Go on, with everything that became due meanwhile."""
         self.is_paused = False
         self._loop.go_on(self)
-
-    def keep(self, task: asyncio.Task[Any]) -> None:
-        """Hold a task, so that it is not collected, and closed, before its time."""
-        self.tasks.append(task)
-        if len(self.tasks) > self._tasks_max:
-            self.tasks = [t for t in self.tasks if not t.done()]
-            self._tasks_max = max(1_000, 2 * len(self.tasks))
 
 
 _process: contextvars.ContextVar[Process | None] = contextvars.ContextVar("minuet-simulated-process", default=None)
@@ -101,17 +99,17 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         self.steps = 0
         self.failures: list[str] = []  # what nobody has caught
         self.processes: list[Process] = []  # all that there ever were
-        self._chance = chance
+        self._random = chance.stream("order").random
         self._now_s = 0.0
         self._outside: deque[asyncio.Handle] = deque()  # of the world itself: first of all
         self._runnable: list[Process] = []  # those that have something ready, and are neither dead nor paused
         self._timers: list[tuple[float, int, asyncio.TimerHandle, Process | None]] = []
         self._order = itertools.count()
-        self._names = itertools.count(1)
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._numbers = itertools.count(1)
+        self._tasks = _Tasks()
         self._is_running = self._is_stopping = self._is_closed = False
         self._thread = threading.get_ident()
-        self._steps_then = 0
+        self._steps_max = STEPS_AT_ONCE_MAX
 
     # Time
 
@@ -120,11 +118,6 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         return self._now_s
 
     # Processes
-
-    def bury(self, process: Process) -> None:
-        """Drop what a process was about to do."""
-        process.ready.clear()
-        self.halt(process)
 
     def halt(self, process: Process) -> None:
         """Let a process do nothing more for now."""
@@ -138,7 +131,9 @@ class SimulationLoop(asyncio.AbstractEventLoop):
 
     # Callbacks
 
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
         """Have a callback called in its process, after those that are ready there."""
         if context is None:
             context = contextvars.copy_context()
@@ -155,7 +150,7 @@ class SimulationLoop(asyncio.AbstractEventLoop):
                 self._runnable.append(process)
 
     def call_soon_threadsafe(
-        self, callback: Any, *args: Any, context: contextvars.Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """Have a callback called; there is one thread only."""
         if threading.get_ident() != self._thread:
@@ -163,13 +158,21 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
-        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """Have a callback called after so many simulated seconds."""
         return self.call_at(self._now_s + max(delay, 0), callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """Have a callback called at an instant of simulated time."""
         if context is None:
@@ -181,8 +184,10 @@ class SimulationLoop(asyncio.AbstractEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Do nothing: what is cancelled is dropped when it is due."""
 
-    def call_outside(self, delay_s: float, callback: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
+    def call_outside(self, delay_s: float, callback: Callable[..., object], *arguments: Any) -> asyncio.Handle:
         """Have something happen in the world itself: it does not die with whoever caused it."""
+        if delay_s <= 0:
+            return self.call_soon(callback, *arguments, context=_WORLD.copy())
         return self.call_later(delay_s, callback, *arguments, context=_WORLD.copy())
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -193,14 +198,9 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         """Have a coroutine go on in the process of its context."""
         if context is None:
             context = contextvars.copy_context()
-        task: asyncio.Task[Any] = asyncio.Task(
-            coro, loop=self, name=name or f"task-{next(self._names)}", context=context
-        )
+        task = _Task(next(self._numbers), coro, loop=self, name=name, context=context)
         process = context.get(_process)
-        if process is None:
-            self._tasks.append(task)
-        else:
-            process.keep(task)
+        (self._tasks if process is None else process.tasks).keep(task)
         return task
 
     # Running
@@ -211,13 +211,12 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         Raises:
             Stuck: nothing can happen any more, and it is not done.
         """
-        if asyncio.iscoroutine(future):
-            future = self.create_task(future, context=_WORLD.copy())
-        future.add_done_callback(lambda _: self.stop(), context=_WORLD.copy())
+        awaited: Any = self.create_task(future, context=_WORLD.copy()) if asyncio.iscoroutine(future) else future
+        awaited.add_done_callback(lambda _: self.stop(), context=_WORLD.copy())
         self.run_forever()
-        if not future.done():
+        if not awaited.done():
             raise Stuck("\n".join(["nothing can happen any more", *self.waiting()]))
-        result: T = future.result()
+        result: T = awaited.result()
         return result
 
     def run_forever(self) -> None:
@@ -227,49 +226,60 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         self._is_running, self._is_stopping = True, False
         events._set_running_loop(self)  # noqa: SLF001
         try:
-            while not self._is_stopping and self._step():
-                pass
+            self._run()
         finally:
             self._is_running = False
             events._set_running_loop(None)  # noqa: SLF001
 
-    def _step(self) -> bool:
-        """Do the next thing; False if there is none."""
-        if self._outside:
-            handle = self._outside.popleft()
-        elif self._runnable:
-            n = len(self._runnable)
-            process = self._runnable[0] if n == 1 else self._chance.pick("order", self._runnable)
-            handle = process.ready.popleft()
-            if not process.ready:
-                self._runnable.remove(process)
-        else:
-            return self._pass_time()
-        if not handle.cancelled():
+    def _run(self) -> None:
+        outside, runnable, random = self._outside, self._runnable, self._random  # all of it is the hot path
+        while not self._is_stopping:
+            if outside:
+                handle = outside.popleft()
+            elif runnable:
+                n = len(runnable)
+                process = runnable[0] if n == 1 else runnable[int(random() * n)]
+                ready = process.ready
+                handle = ready.popleft()
+                if not ready:
+                    runnable.remove(process)
+            elif self._pass_time():
+                continue
+            else:
+                return
+            if handle._cancelled:  # noqa: SLF001 - as loops do
+                continue
             self.steps += 1
-            handle._run()  # noqa: SLF001 - as loops do
-            if self.steps - self._steps_then > STEPS_AT_ONCE_MAX:
-                raise Stuck("\n".join([f"no time passes at {self._now_s} s", *self.waiting()]))
-        return True
+            if self.steps > self._steps_max:
+                raise Stuck("\n".join([f"no time passes at {self._now_s} s, in {handle}", *self.waiting()]))
+            handle._run()  # noqa: SLF001
 
     def _pass_time(self) -> bool:
-        """Go to the next instant at which something is due; False if nothing is."""
+        """Go to the next instant at which somebody is to do something; False if there is none."""
         timers = self._timers
         while timers:
-            when, _, handle, process = heapq.heappop(timers)
-            if handle.cancelled() or (process is not None and not process.is_alive):
-                continue
-            if when > self._now_s:
-                self._now_s, self._steps_then = when, self.steps
-            self._enqueue(handle, process)
+            now_s = timers[0][0]
+            # All that is due at an instant becomes ready together: in which order processes do it is drawn.
+            while timers and timers[0][0] <= now_s:
+                _, _, handle, process = heapq.heappop(timers)
+                if handle._cancelled or (process is not None and not process.is_alive):  # noqa: SLF001
+                    continue
+                if now_s > self._now_s:
+                    self._now_s, self._steps_max = now_s, self.steps + STEPS_AT_ONCE_MAX
+                self._enqueue(handle, process)
             if self._outside or self._runnable:
                 return True
         return False
 
     def waiting(self) -> list[str]:
         """Say what is waited for, and where."""
-        owned = [("the world", self._tasks), *((p.name, p.tasks) for p in self.processes if p.is_alive)]
-        return [f"  {name}: {t.get_name()} at {_where(t)}" for name, tasks in owned for t in tasks if not t.done()]
+        lines = [f"  the world: {_where(t)}" for t in self._tasks.pending()]
+        for p in self.processes:
+            state = ", which is paused" if p.is_paused else ""
+            if p.is_alive:
+                lines += [f"  {p.name}{state}: {_where(t)}" for t in p.tasks.pending()]
+        crashed = [p.name for p in self.processes if not p.is_alive]
+        return [*lines, f"  crashed: {', '.join(crashed)}"] if crashed else lines
 
     def stop(self) -> None:
         """End `run_forever` after this step."""
@@ -284,25 +294,20 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         return self._is_closed
 
     def close(self) -> None:
-        """Drop everything that is left, in silence: the world is over, and nothing in it is told."""
+        """Drop everything that is left, in silence: the world is over, no `finally` runs, and nothing in it is told."""
         self._is_closed = True
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of coroutines that are never awaited
-                for tasks in (self._tasks, *(p.tasks for p in self.processes)):
-                    for task in tasks:
-                        if not task.done():
-                            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - as meant
-                            with contextlib.suppress(BaseException):
-                                task.get_coro().close()  # type: ignore[union-attr]
-                    tasks.clear()
-                for process in self.processes:
-                    process.ready.clear()
-                self._timers.clear()
-                self._outside.clear()
-        finally:
-            sys.unraisablehook = hook
+        tasks = [t for of_one in (self._tasks, *(p.tasks for p in self.processes)) for t in of_one.pending()]
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - as meant
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of coroutines that are never awaited
+            bury([task.get_coro() for task in tasks])
+            for process in self.processes:
+                process.ready.clear()
+                process.tasks.clear()
+            self._tasks.clear()
+            self._outside.clear()
+            self._timers.clear()
 
     async def shutdown_asyncgens(self) -> None:
         """There is nothing to be shut down."""
@@ -329,15 +334,50 @@ class SimulationLoop(asyncio.AbstractEventLoop):
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:  # type: ignore[override]
         """Refuse: a thread would leave the simulation."""
-        raise EscapedSimulation(f"a thread is wanted for {func!r}")
+        raise self._escape(f"run_in_executor of {func!r}")
+
+    def _escape(self, how: str) -> EscapedSimulation:
+        """Keep that something tried to leave: whoever it was may catch what is raised, and try again."""
+        self.failures.append(f"{how} would leave the simulation")
+        return EscapedSimulation(self.failures[-1])
 
 
 _WORLD = contextvars.Context()
 
 
+class _Task(asyncio.Task[Any]):
+    """A task whose place in a set does not depend on where it is in memory, so that sets of tasks have one order."""
+
+    def __init__(self, number: int, coroutine: Any, *, loop: SimulationLoop, name: str | None, context: Any) -> None:
+        self._number = number  # before all else: tasks are put into a set where they begin
+        super().__init__(coroutine, loop=loop, name=name or f"task-{number}", context=context)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Tasks(list[asyncio.Task[Any]]):
+    """Tasks, held so that none is collected, and closed, before its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._most = 1_000
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold a task; those that are done are let go now and then."""
+        self.append(task)
+        if len(self) > self._most:
+            self[:] = self.pending()
+            self._most = max(1_000, 2 * len(self))
+
+    def pending(self) -> list[asyncio.Task[Any]]:
+        """Give those that are not done."""
+        return [task for task in self if not task.done()]
+
+
 def _escaping(name: str) -> Callable[..., NoReturn]:
-    def escape(*_: object, **__: object) -> NoReturn:
-        raise EscapedSimulation(f"{name} would leave the simulation")
+    def escape(loop: SimulationLoop, *_: object, **__: object) -> NoReturn:
+        raise loop._escape(name)  # noqa: SLF001 - a method of it
 
     return escape
 
@@ -346,11 +386,17 @@ for _name in (
     *("create_connection", "create_server", "create_unix_connection", "create_unix_server", "start_tls"),
     *("create_datagram_endpoint", "connect_accepted_socket", "connect_read_pipe", "connect_write_pipe"),
     *("subprocess_exec", "subprocess_shell", "getaddrinfo", "getnameinfo", "add_reader", "add_writer"),
-    *("sock_recv", "sock_recv_into", "sock_sendall", "sock_connect", "sock_accept", "sendfile", "sock_sendfile"),
+    *("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_sendall", "sock_sendto"),
+    *("sock_connect", "sock_accept", "sendfile", "sock_sendfile", "add_signal_handler", "set_default_executor"),
 ):
     setattr(SimulationLoop, _name, _escaping(_name))
 
 
 def _where(task: asyncio.Task[Any]) -> str:
-    frames = task.get_stack(limit=1)
-    return f"{frames[-1].f_code.co_qualname}, line {frames[-1].f_lineno}" if frames else repr(task.get_coro())
+    """Say which task, and the line at which it waits: of the innermost function."""
+    awaited: Any = task.get_coro()
+    while hasattr(inner := getattr(awaited, "cr_await", None), "cr_frame"):
+        awaited = inner
+    frame = getattr(awaited, "cr_frame", None)
+    place = f"{awaited.cr_code.co_qualname}, line {frame.f_lineno}" if frame is not None else repr(awaited)
+    return f"{task.get_name()} at {place}"
