@@ -19,6 +19,7 @@ class Chance:
 
     def __init__(self, seed: int, *, only: Collection[str] | None = None) -> None:
         self.seed = seed
+        self.is_calm = False  # whether nothing goes wrong any more
         self.struck: list[str] = []  # faults that did strike, in their order
         self.tried = Counter[str]()  # how often each could have struck
         self.is_calm = False  # whether the faults have stopped
@@ -36,13 +37,17 @@ class Chance:
         """Say whether a fault strikes now, with this probability."""
         if self.is_calm:
             return False
+        if self.is_calm:
+            return False
         self.tried[fault] += 1
         if rate <= 0 or self.stream(fault).random() >= rate:
             return False
         return self.happens(fault)
 
     def happens(self, fault: str) -> bool:
-        """Say whether a fault that was planned for now is to happen: not if only others are wanted."""
+        """Say whether a fault that was planned for now is to happen: not if only others are wanted, or all is calm."""
+        if self.is_calm:
+            return False
         self._drawn[fault] += 1
         name = f"{fault}#{self._drawn[fault]}"
         if self._only is not None and name not in self._only:

@@ -30,6 +30,7 @@ class Faults:
     # Of messages
     publish_lost: float = 0.0  # lost before it was confirmed
     confirm_lost: float = 0.0  # taken, and the confirm is lost
+    acknowledgement_lost: float = 0.0  # handled, and delivered again
     duplicate: float = 0.0
     delay: float = 0.0
     reorder: float = 0.0
@@ -43,9 +44,9 @@ class Faults:
     def all(cls) -> Self:
         """Give the rates at which everything happens often enough to be seen, and runs still get on."""
         return cls(
-            crash=0.25, pause=0.05, clock_jump=0.05, partition=0.05, database_restart=0.03, broker_crash=0.03,
+            crash=1.0, pause=0.2, clock_jump=0.2, partition=0.2, database_restart=0.1, broker_crash=0.1,
             unknown_applied=0.03, unknown_lost=0.03, busy=0.01, full=0.005, read_error=0.02,
-            publish_lost=0.03, confirm_lost=0.05, duplicate=0.1, delay=0.15, reorder=0.2,
+            publish_lost=0.03, confirm_lost=0.05, acknowledgement_lost=0.1, duplicate=0.1, delay=0.15, reorder=0.2,
             call_lost=0.03, reply_lost=0.03, failure=0.03,
         )  # fmt: skip
 
@@ -54,7 +55,7 @@ class Faults:
         """Read `all`, `none`, or names with commas: `crash,duplicate`, each as often as in `all`; `crash=1.5`.
 
         Raises:
-            SettingsError: there is no such fault, or its rate is no number from 0 on.
+            SettingsError: there is no such fault, or its rate is no number from 0 on, or no share.
         """
         if text in ("all", "none"):
             return cls.all() if text == "all" else cls()
@@ -67,8 +68,11 @@ class Faults:
                 chosen[name] = float(rate) if rate else getattr(every, name)
             except ValueError:
                 chosen[name] = -1.0
-            if not 0 <= chosen[name] < float("inf"):
-                raise SettingsError(f"{rate!r} is no rate", remedy="Give a number from 0 on, as in crash=0.5")
+            if name in _A_SECOND:
+                if not 0 <= chosen[name] < float("inf"):
+                    raise SettingsError(f"{rate!r} is no rate", remedy=f"Give a number from 0 on, as in {name}=0.5")
+            elif not 0 <= chosen[name] <= 1:
+                raise SettingsError(f"{rate!r} is no share", remedy=f"Give a number from 0 to 1, as in {name}=0.1")
         return cls(**chosen)
 
     def drawn(self, chance: Chance) -> Self:
