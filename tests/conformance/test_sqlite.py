@@ -14,6 +14,8 @@ from minuet.testing.store_suite import MakeStore, StoreSuite
 
 
 class TestSqliteFile(StoreSuite, OutboxSuite, MessageSuite):
+    capabilities = frozenset(Capability) - {Capability.SHARED}
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> MakeStore:
         return lambda: SqliteStore(tmp_path / "store.db")

@@ -94,7 +94,8 @@ class Outcome(NamedTuple):
     """What became of a submitted decision or work: `error` is None when it is durable.
 
     `decision` is what was recorded (for a work: what its `finish` gave; None where there is an error).
-    Errors: `Contradiction`, `KeyConflict`, `Conflict` (an event that was received before): refused, for good.
+    Errors: `Contradiction`, `KeyConflict`, `Conflict` (an event that was received before, or is no longer kept),
+    `StaleOwner` (the lease that it was made under is lost): refused, for good; what is in memory is out of date.
     `StoreUnavailable`: unknown what was recorded, and `StoreFull`: nothing was; the same again is safe, a work
     being performed anew (it may not have begun, or stopped anywhere). `StatementFailed`: a work broke a constraint
     that is checked only at the commit; all of it is undone. Any other error is a mistake in Minuet or in `finish`.

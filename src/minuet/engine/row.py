@@ -191,7 +191,7 @@ class InboxRow(NamedTuple):
 
 
 class InboxTaken(NamedTuple):
-    """That a kept event has been taken by a wait, or parked (`state`)."""
+    """That a kept event has been taken by a wait, or parked (`state`); a `Conflict` if it is not kept any more."""
 
     state: str
     run: int | None

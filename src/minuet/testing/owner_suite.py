@@ -15,7 +15,7 @@ from unittest import SkipTest
 
 from minuet.engine.port import Capability, Store, Work
 from minuet.engine.row import Decision, InboxTaken, Lease, PassedKey, PassedRow, WaitKey
-from minuet.errors import Conflict, Contradiction, StaleOwner
+from minuet.errors import Contradiction, StaleOwner
 from minuet.ids import RunIds, shard_of
 from minuet.testing.store_desk import (
     NOW_MS,
@@ -415,7 +415,9 @@ class OwnerSuite:
 
     def test_one_event_for_waits_in_two_shards_goes_to_one(self, database: SharedDatabase) -> None:
         def take(run: int) -> Decision:
-            made = decision(run, facts=[fact_row(run, "5")], inbox_taken=[_taken(run)])
+            made = decision(
+                run, facts=[fact_row(run, "5")], inbox_taken=[InboxTaken("taken", run, "5", "", "carrier", "m-1")]
+            )
             made.waits_done = [WaitKey(EVENT, "p-1", run, "5", "")]
             return made
 
@@ -437,32 +439,3 @@ class OwnerSuite:
             await desk.record(take(winner))  # unknown whether it was recorded: the same again is no news
 
         _by_two(database, test)
-
-    def test_one_event_for_two_waits_of_one_group_goes_to_the_first(self, database: SharedDatabase) -> None:
-        async def test(one: Desk, other: Desk) -> None:
-            await one.record(decision(inbox=[inbox_row("m-1"), inbox_row("m-2")]))
-            takes = [decision(run, facts=[fact_row(run, "5")], inbox_taken=[_taken(run)]) for run in (7, 8)]
-            beside = decision(9, inbox_taken=[_taken(9, "m-2")])
-            outcomes = await one.outcomes(*takes, beside)
-            assert [type(outcome.error) for outcome in outcomes] == [type(None), Conflict, type(None)]
-            event = await other.store.find_event("carrier", "m-1")
-            assert event is not None
-            assert event.run == 7
-
-        _by_two(database, test)
-
-    def test_an_event_that_was_parked_or_never_came_is_not_taken(self, database: SharedDatabase) -> None:
-        async def test(one: Desk, other: Desk) -> None:
-            await one.record(decision(inbox=[inbox_row("m-1"), inbox_row("m-2")]))
-            parked = InboxTaken("parked", None, None, None, "carrier", "m-1")
-            await one.record(decision(inbox_taken=[parked]))
-            await other.record(decision(inbox_taken=[parked]))  # two may find at once that its time is over
-            await other.record(decision(inbox_taken=[_taken(7, "m-2")]))
-            for taken in (_taken(7), _taken(7, "m-never"), parked._replace(message="m-2")):
-                assert isinstance(await other.refused(decision(inbox_taken=[taken])), Conflict)
-
-        _by_two(database, test)
-
-
-def _taken(run: int, message: str = "m-1") -> InboxTaken:
-    return InboxTaken("taken", run, "5", "", "carrier", message)

@@ -378,6 +378,33 @@ class StoreSuite:
 
         _at_a_desk(store, test)
 
+    def test_an_event_is_taken_once_and_who_comes_too_late_is_refused(self, store: MakeStore) -> None:
+        async def test(desk: Desk) -> None:
+            await desk.record(decision(inbox=[inbox_row("m-1"), inbox_row("m-2")]))
+            first, second = [decision(run, facts=[fact_row(run, "5")], inbox_taken=[_taken(run)]) for run in (7, 8)]
+            beside = decision(9, inbox_taken=[_taken(9, "m-2")])
+            outcomes = await desk.outcomes(first, second, beside)
+            assert [type(outcome.error) for outcome in outcomes] == [type(None), Conflict, type(None)]
+            event = await desk.store.find_event("carrier", "m-1")
+            assert event is not None
+            assert (event.state, event.run) == ("taken", 7)
+            await desk.record(first)  # unknown whether it was recorded: the same again is no news
+            assert isinstance(await desk.refused(second), Conflict)
+
+        _at_a_desk(store, test)
+
+    def test_an_event_that_was_parked_or_never_came_is_not_taken(self, store: MakeStore) -> None:
+        async def test(desk: Desk) -> None:
+            await desk.record(decision(inbox=[inbox_row("m-1"), inbox_row("m-2")]))
+            parked = InboxTaken("parked", None, None, None, "carrier", "m-1")
+            await desk.record(decision(inbox_taken=[parked]))
+            await desk.record(decision(inbox_taken=[parked]))  # two may find at once that its time is over
+            await desk.record(decision(inbox_taken=[_taken(7, "m-2")]))
+            for late in (_taken(7), _taken(7, "m-never"), parked._replace(message="m-2")):
+                assert isinstance(await desk.refused(decision(inbox_taken=[late])), Conflict)
+
+        _at_a_desk(store, test)
+
     def test_what_needs_a_person_is_given_in_one_view(self, store: MakeStore) -> None:
         async def test(desk: Desk) -> None:
             stuck = run_row(1, state="stuck", load=0)
@@ -984,3 +1011,7 @@ async def _orders(desk: Desk) -> list[str]:
 
     await desk.record(ScriptedWork(script))
     return ids
+
+
+def _taken(run: int, message: str = "m-1") -> InboxTaken:
+    return InboxTaken("taken", run, "5", "", "carrier", message)

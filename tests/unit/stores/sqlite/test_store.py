@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from minuet.engine.row import Lease
 from minuet.errors import AlreadyOpen, NotFound, SettingsError, StoreDamaged, StoreError, StoreUnavailable
 from minuet.stores.sqlite import connection as connection_module
 from minuet.stores.sqlite.lock import read_lock
@@ -242,6 +243,22 @@ def test_a_reader_says_what_is_not_a_store(file: Path) -> None:
     other.close()
     with pytest.raises(StoreDamaged, match="no store of Minuet"):
         asyncio.run(read(file, test))
+
+
+def test_who_holds_the_file_owns_everything_and_takes_no_leases(file: Path) -> None:
+    async def main() -> None:
+        desk = Desk(SqliteStore(file))
+        assert (await desk.open()).shards is None
+        store = desk.store
+        assert await store.claim("a", 9, 1_000) == []
+        assert await store.renew("a", [Lease(0, 1)], 1_000) == [Lease(0, 1)]
+        await store.give_back("a", [Lease(0, 1)])
+        assert await store.owners() == {}
+        store.on_news(lambda shards: pytest.fail(f"nobody left anything for {shards}"))
+        await desk.record(start(1))
+        await store.close()
+
+    asyncio.run(main())
 
 
 def test_a_closed_reader_says_so(file: Path) -> None:
