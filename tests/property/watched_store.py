@@ -256,6 +256,7 @@ class Column:
 
     def __init__(self, sql: str) -> None:
         self.first = Statement("fetch", sql, ())
+        self.basis = None
         self.found: list[Any] = []
 
     def next(self, answer: Any) -> Statement | None:

@@ -48,6 +48,7 @@ class Decided:
         self.knowledge = knowledge
         self.decision = Decision(knowledge.run, self)
         self.decision.fence = knowledge.lease
+        self.decision.basis = knowledge.basis
         self.actions: list[Action] = []
         self.commands: list[Action] | tuple[()] = ()
         self.told = 0

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from minuet.engine.basis import Basis
 from minuet.engine.program import (
     E_ENTER,
     E_EXIT,
@@ -90,6 +91,7 @@ class Knowledge:
     __slots__ = (
         "abandoned",
         "agenda",
+        "basis",
         "cancelled",
         "carried",
         "counts",
@@ -131,6 +133,7 @@ class Knowledge:
     )
 
     def __init__(self, program: Program, run: int, key: str | None, input_: bytes | None, started_at_ms: int) -> None:
+        self.basis = Basis()
         self.program = program
         self.run = run
         self.key = key

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from minuet.engine.basis import Basis
 from minuet.engine.row import (
     ActivationRow,
     AttemptRow,
@@ -65,10 +66,11 @@ class Work(Protocol):
     The store opens a savepoint, asks for `next(None)`, executes the statement that it gives, answers with
     `next(answer)`, and so on. None means that it has ended: then `decision` holds the rows that go with its
     writes, or None if everything it wrote is to be undone. A statement that fails is given back with
-    `fail(error)`, which answers like `next`. Whatever either raises undoes the savepoint.
+    `fail(error)`, which answers like `next`. Whatever either raises undoes the savepoint. `basis`: as of a decision.
     """
 
     first: Statement
+    basis: Basis | None
 
     def next(self, answer: Any) -> Statement | None:
         """Take the answer of the last statement; give the next one, or None at the end."""
@@ -377,6 +379,7 @@ class Store(StoreReads, Protocol):
     Writing is by groups: whatever has been submitted when a commit begins shares one transaction and one sync.
     A decision that cannot be recorded (a contradiction) gets its error and does not sink its group.
     When the commit itself fails, every outcome of the group is `StoreUnavailable`, and the store is reopened.
+    What was made on something that is not recorded (`Decision.basis`) is not recorded either: `StoreUnavailable`.
     """
 
     async def open(self, on_outcomes: Callable[[Sequence[Outcome]], None]) -> Opened:

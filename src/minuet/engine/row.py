@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from minuet.engine.basis import Basis
+
 
 class RunState(StrEnum):
     """The states of a run. The last three are ended; `stuck` and `quarantined` are parked: a person is needed."""
@@ -476,6 +478,7 @@ class Decision:
         "attempts",
         "attempts_done",
         "audit",
+        "basis",
         "changes",
         "facts",
         "fence",
@@ -497,6 +500,7 @@ class Decision:
         self.run = run
         self.token = token  # whatever the caller wants to see again with the outcome
         self.fence: Lease | None = None
+        self.basis: Basis | None = None  # with it, it is recorded only if all that were made on it before are
         self.plans: list[PlanRow] | tuple[()] = ()
         self.runs: list[RunRow] | tuple[()] = ()
         self.facts: list[FactRow] | tuple[()] = ()

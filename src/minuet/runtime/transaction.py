@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any, cast
 
 from minuet.contracts.handler import Row
+from minuet.engine.basis import Basis
 from minuet.engine.answer import Answer, Done, Failed
 from minuet.engine.port import Statement
 from minuet.engine.row import Decision
@@ -75,7 +76,7 @@ async def until_first_statement(coroutine: Coroutine[Any, Any, Any]) -> tuple[St
 class TransactionalCall:
     """A handler from its first statement to its end: the `Work` that the store performs."""
 
-    __slots__ = ("_answer", "_classify", "_context", "_coroutine", "_decide", "_is_awaited", "first", "token")
+    __slots__ = ("_answer", "_classify", "_context", "_coroutine", "_decide", "_is_awaited", "basis", "first", "token")
 
     def __init__(
         self,
@@ -86,9 +87,11 @@ class TransactionalCall:
         is_awaited: Callable[[], bool],
         decide: Callable[[Answer], Decision | None],
         token: Any,
+        basis: Basis | None = None,
     ) -> None:
         self.first = first
         self.token = token
+        self.basis = basis
         self._coroutine = coroutine
         self._context = contextvars.copy_context()
         self._classify = classify
@@ -144,6 +147,7 @@ class SetupCall:
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], first: Statement) -> None:
         self.first = first
+        self.basis: Basis | None = None
         self.error: BaseException | None = None
         self._coroutine = coroutine
 

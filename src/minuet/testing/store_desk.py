@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequen
 from contextlib import asynccontextmanager
 from typing import Any
 
+from minuet.engine.basis import Basis
 from minuet.engine.port import Opened, Outcome, Statement, Store, Work
 from minuet.engine.row import (
     AttemptRow,
@@ -93,6 +94,7 @@ class ScriptedWork:
         self.error: BaseException | None = None
         self.was_undone: bool | None = None
         self.first = next(self._script)
+        self.basis: Basis | None = None
 
     def next(self, answer: Any) -> Statement | None:
         """Take the answer of the last statement; give the next one, or None at the end."""

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from minuet.engine.basis import Basis, is_lost, lose
 from minuet.engine.port import Outcome, Work
 from minuet.engine.row import Decision
 from minuet.errors import MinuetError, StatementFailed, StoreError, StoreFull, StoreUnavailable
@@ -84,6 +85,13 @@ class Groups:
 
     def run(self, group: list[Decision | Work]) -> list[Outcome]:
         """Record a group in one transaction; give what became of each, in order."""
+        outcomes = self._run(group)
+        for item, outcome in zip(group, outcomes, strict=True):
+            if outcome.error is not None:
+                lose(item)
+        return outcomes
+
+    def _run(self, group: list[Decision | Work]) -> list[Outcome]:
         with self._turn:
             try:
                 self._trust()
@@ -148,6 +156,9 @@ class Groups:
         refused = self._write(decisions)
         performed: dict[int, Outcome] = {}
         for work in works:
+            if is_lost(work) or any(d.basis is work.basis is not None for d in decisions if id(d) in refused):
+                performed[id(work)] = _outcome(work, None, _groundless())
+                continue
             try:
                 try:
                     decision = self._works.perform(work)
@@ -178,20 +189,26 @@ class Groups:
         if not decisions:
             return {}
         stale = self._fence.stale(decisions)
+        if stale or any(d.basis is not None and d.basis.is_lost for d in decisions):
+            return self._write_singly(decisions)
         try:
-            self._rows.write([d for d in decisions if d.fence not in stale] if stale else decisions)
+            self._rows.write(decisions)
         except (sqlite3.IntegrityError, *UNFIT):
             self._roll_back()
             self._begin()
             return self._write_singly(decisions)
-        return {id(d): stale[d.fence] for d in decisions if d.fence in stale} if stale else {}
+        return {}
 
     def _write_singly(self, decisions: list[Decision]) -> dict[int, Exception]:
         refused: dict[int, Exception] = {}
         stale = self._fence.stale(decisions)
+        lost = set[Basis | None]()  # what those stand on that are refused here; none of the rest may stand on it
         for decision in decisions:
             if decision.fence in stale:
                 refused[id(decision)] = stale[decision.fence]
+                continue
+            if is_lost(decision) or (decision.basis is not None and decision.basis in lost):
+                refused[id(decision)] = _groundless()
                 continue
             self._execute("open_savepoint")
             try:
@@ -203,6 +220,7 @@ class Groups:
             except MinuetError as error:
                 self._execute("undo_savepoint")
                 refused[id(decision)] = error
+                lost.add(decision.basis)
             self._execute("release_savepoint")
         return refused
 
@@ -278,6 +296,10 @@ def _outcome(item: Decision | Work, decision: Decision | None, error: Exception 
     if isinstance(item, Decision):
         return Outcome(item, None, error)
     return Outcome(decision, item, error)
+
+
+def _groundless() -> StoreUnavailable:
+    return StoreUnavailable("what it was made on was not recorded", remedy="Read the run anew, and decide again")
 
 
 def _breach(error: sqlite3.Error) -> StatementFailed:
