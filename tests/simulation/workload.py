@@ -238,7 +238,7 @@ class Workload:
         else:
             assert run.state == RunState.COMPLETED, ("end", run, p.want.value)
             assert result == p.want.value, ("result", result, p.want.value)
-        at = {fact: n for fact, n in self.order[p.run].items() if fact in facts}
+        at = {fact: n for fact, n in self.order.get(p.run, {}).items() if fact in facts}
         assert_in_order(p.want.trace, at)
 
     def _effects(self, world: World) -> list[str]:
