@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from minuet.stores.migration import find_migrations
@@ -40,10 +40,13 @@ class FragileConnection(sqlite3.Connection):
         return super().execute(sql, parameters)
 
     def become(self, image: bytes) -> None:
-        """Take over another state of the whole database."""
-        self.deserialize(image)
-        # What belongs to the database is set anew with it. A journal elsewhere than in memory would be a file.
-        self.execute("pragma journal_mode = memory").fetchall()
+        """Take over another state of the whole database.
+
+        By a backup: `deserialize` would leave statements that are prepared as they are, pointing to what is no more.
+        """
+        with closing(sqlite3.connect(":memory:")) as other:
+            other.deserialize(image)
+            other.backup(self)
 
 
 def connect() -> FragileConnection:

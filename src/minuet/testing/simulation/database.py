@@ -11,7 +11,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from minuet.engine.port import Opened, Outcome, StoredRun, Work
 from minuet.engine.row import Decision
@@ -39,13 +39,20 @@ _FAILING = {
 }
 
 
+class _Past(NamedTuple):
+    """What the whole database was after a commit, and what was decided with that."""
+
+    image: bytes
+    decisions: Sequence[Decision]
+
+
 class SimulatedDatabase:
     """One database of a world; `store` gives what a process sees of it.
 
     `shards`: over how many its runs are spread, and any number of processes may have it open; None: one at a time.
     `now_ms`: the server's clock, by which leases run out. `lag_max`: how many commits `forget_tail` may undo; each
-    commit costs a copy of the whole where it is not 0. `on_recorded`: called with the name of a process and a decision of
-    it that is durable by now, in the order of commits.
+    commit costs a copy of the whole where it is not 0. `on_recorded` is called with the name of a process and a
+    decision that it has made durable, in the order of commits.
     """
 
     def __init__(
@@ -66,9 +73,7 @@ class SimulatedDatabase:
         self.shards = shards
         self.commits = 0
         self.refused_stale = 0
-        self.on_recorded: Callable[[str, Decision], None] = lambda *_: (
-            None
-        )  # the process' name, and what is durable now
+        self.on_recorded: Callable[[str, Decision], None] = lambda *_: None
         self.now_ms = now_ms
         self.queries = queries()
         self._connection = connect()
@@ -84,8 +89,8 @@ class SimulatedDatabase:
         self._incarnations = 0
         self._begin_incarnation()
         self._lag_max = lag_max
-        self._past: deque[bytes] = deque(maxlen=lag_max + 1)
-        self._remember()
+        self._past: deque[_Past] = deque(maxlen=lag_max + 1)
+        self._remember(())
 
     def store(self, process: Process) -> SimulatedStore:
         """Give the store of one process, still closed; to be opened once."""
@@ -121,26 +126,26 @@ class SimulatedDatabase:
         if process in self._cut:
             self._cut.remove(process)
 
-    def forget_tail(self, commits: int) -> int:
-        """Undo the last commits, as a failover to a replica that lags does; give how many were undone.
+    def forget_tail(self, commits: int) -> list[Decision]:
+        """Undo the last commits, at most `lag_max`, as a failover to a replica that lags does; give what was undone.
 
-        At most `lag_max`. The failover is noticed: connections break, the incarnation is another one, and no lease is
-        held any more, nor is any epoch given again. Whoever holds an exclusive store has to be crashed: nothing tells
-        it.
+        The failover is noticed: connections break, the incarnation is another one, no lease is held any more, and no
+        epoch is given again. Whoever holds an exclusive store has to be crashed: nothing else tells it.
         """
-        lost = min(commits, len(self._past) - 1)
-        for _ in range(lost):
-            self._past.pop()
+        assert self._lag_max, "it remembers no past"
         epochs = self.query("select shard, epoch from minuet_lease")
-        self._connection.become(self._past[-1])
+        undone = list[Decision]()
+        for _ in range(min(commits, len(self._past) - 1)):
+            undone[:0] = self._past.pop().decisions
+        self._connection.become(self._past[-1].image)
         self._connection.executemany(
             "insert or replace into minuet_lease (shard, owner, epoch, until_ms) values (?, null, ?, 0)",
             [(shard, epoch + 1) for shard, epoch in epochs],
         )
         self._begin_incarnation()
-        self._past[-1] = self._connection.serialize()
+        self._past[-1] = _Past(self._connection.serialize(), self._past[-1].decisions)
         self._restarts += 1
-        return lost
+        return undone
 
     # For stores: what happens at the server, at one instant
 
@@ -195,7 +200,7 @@ class SimulatedDatabase:
         recorded = [o.decision for o in outcomes if o.error is None and o.decision is not None]
         self.refused_stale += sum(isinstance(o.error, StaleOwner) for o in outcomes)
         if any(o.error is None for o in outcomes):
-            self._committed()
+            self._committed(recorded)
         for decision in recorded:
             self.on_recorded(store.process.name, decision)
         if self.shards is not None:
@@ -251,13 +256,13 @@ class SimulatedDatabase:
         if self.chance.strikes("unknown_applied", self.faults.unknown_applied):
             raise self.unavailable("the connection broke after a commit was sent")
 
-    def _committed(self) -> None:
+    def _committed(self, decisions: Sequence[Decision] = ()) -> None:
         self.commits += 1
-        self._remember()
+        self._remember(decisions)
 
-    def _remember(self) -> None:
+    def _remember(self, decisions: Sequence[Decision]) -> None:
         if self._lag_max:
-            self._past.append(self._connection.serialize())
+            self._past.append(_Past(self._connection.serialize(), decisions))
 
     def _begin_incarnation(self) -> None:
         """Be another database than the one of before, in a way that depends on the seed only."""
