@@ -17,7 +17,7 @@ from minuet.runtime.http_client import HttpControl
 
 MINUET = Path(sysconfig.get_path("scripts")) / "minuet"
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 
 
 class Process:
@@ -86,7 +86,7 @@ class Process:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
-    async def ended(self, timeout_s: float = 30.0) -> int:
+    async def ended(self, timeout_s: float = 60.0) -> int:
         """Wait for its end, and give its exit code."""
         assert self._process is not None
         until = monotonic() + timeout_s

@@ -186,7 +186,7 @@ async def test_an_error_that_never_wants_to_be_tried_again_waits_a_year_at_most(
     monkeypatch.setitem(ANSWERS, "never", (fail(Late(float("inf"))), ""))
     async with App("desk", services=[Desk()], workflows=FLOWS, store="sqlite://") as app:
         run = await app.start(plain, "never")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (waiting := await run.waiting()) or "attempt 2" not in waiting[0].detail:
                 await asyncio.sleep(0.01)
         assert (await run.cancel()).outcome in ("asked", "pivot-in-flight")

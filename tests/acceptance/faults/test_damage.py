@@ -155,7 +155,7 @@ async def test_a_damaged_run_is_set_aside_and_goes_on_once_it_is_mended(tmp_path
             await app.send(Rung(name), id=name)
         for name in names:
             if name not in DAMAGE:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     assert await (await app.find(visit, name)).result() == 2 * len(name)
 
         async def all_set_aside() -> bool:
@@ -177,7 +177,7 @@ async def test_a_damaged_run_is_set_aside_and_goes_on_once_it_is_mended(tmp_path
         for name in DAMAGE:
             assert (await app.control.retry(runs[name])).outcome == "due", name
         for name in DAMAGE:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 view = await app.control.wait(runs[name], None)
             assert view.state == "completed", name
         assert await app.control.failed() == []
@@ -239,6 +239,6 @@ async def _count(file: Path, query: str, wanted: int) -> bool:
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.01)

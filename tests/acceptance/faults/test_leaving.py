@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
@@ -19,7 +18,10 @@ pytestmark = pytest.mark.asyncio
 
 async def test_a_process_that_is_told_to_leave_under_load_leaves_nothing_undone(tmp_path: Path) -> None:
     process = Process(
-        "tests.acceptance.errands:app", tmp_path / "errands.db", ERRANDS_WORLD=str(tmp_path / "world.txt")
+        "tests.acceptance.errands:app",
+        tmp_path / "errands.db",
+        ERRANDS_WORLD=str(tmp_path / "world.txt"),
+        MINUET_GRACE="10m",  # longer than we wait for its end: nothing here may need to be cut off
     )
     try:
         await process.start()
@@ -29,13 +31,11 @@ async def test_a_process_that_is_told_to_leave_under_load_leaves_nothing_undone(
             working = asyncio.create_task(load.work())
             for _ in range(3):
                 await asyncio.sleep(0.7)
-                began = monotonic()
                 assert await process.stop() == 0, process.said()
-                assert monotonic() - began < 10, "nothing here runs longer than a moment"
                 await process.start()
             load.is_over = True
             await working
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while eyes.ended() < len(load.errands):
                     await asyncio.sleep(0.05)
         assert await process.stop() == 0

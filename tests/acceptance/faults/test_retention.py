@@ -77,7 +77,7 @@ async def test_a_run_that_is_forgotten_between_two_looks_at_it_gives_its_key_fre
     app = App("counter", services=[Counter()], workflows=[count], store=f"sqlite:///{tmp_path / 'counter.db'}")
     async with app:
         old = await app.start(count, "x", key="k")
-        await old.result(10)
+        await old.result(60)
         store = app.control._participant.store
         find = store.find_run
 
@@ -89,13 +89,13 @@ async def test_a_run_that_is_forgotten_between_two_looks_at_it_gives_its_key_fre
         monkeypatch.setattr(store, "find_run", find_and_forget)
         new = await app.start(count, "x", key="k")
         assert new.is_new
-        assert await new.result(10) == 7
+        assert await new.result(60) == 7
 
 
 async def _result(run: Run[int]) -> int | None:
     """Give a run's result; None where it ended and was forgotten before it could be asked."""
     try:
-        return await run.result(10)
+        return await run.result(60)
     except NotFound:
         return None
 
@@ -104,14 +104,14 @@ async def test_another_input_for_a_key_is_a_conflict_until_its_run_is_forgotten(
     app = App("counter", services=[Counter()], workflows=[count], store=f"sqlite:///{tmp_path / 'counter.db'}")
     async with app:
         old = await app.start(count, "x", key="k")
-        assert await old.result(10) == 3
+        assert await old.result(60) == 3
         with pytest.raises(KeyConflict):
             await app.start(count, "y", key="k")
         assert await app.control._participant.store.forget(FOREVER_MS, 10) == 1
         new = await app.start(count, "y", key="k")
         assert new.is_new
         assert new.id != old.id
-        assert await new.result(10) == 7
+        assert await new.result(60) == 7
 
 
 FORGET = """
@@ -150,14 +150,14 @@ async def test_a_process_that_dies_while_it_forgets_has_forgotten_all_or_nothing
     async with program() as app:
         old = [await app.start(count, "x", key=f"k-{n}") for n in range(5)]
         for run in old:
-            await run.result(10)
+            await run.result(60)
     before = _rows(file)
     died = subprocess.run(
         [sys.executable, "-c", FORGET, str(file), str(step)],
         cwd=ROOT,
         env=os.environ,
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert died.returncode == (-signal.SIGKILL if step else 0), died.stderr.decode()
@@ -166,7 +166,7 @@ async def test_a_process_that_dies_while_it_forgets_has_forgotten_all_or_nothing
         for n, run in enumerate(old):
             again = await app.start(count, "x", key=f"k-{n}")
             assert (again.id == run.id, again.is_new) == ((True, False) if step else (False, True))
-            await again.result(10)
+            await again.result(60)
 
 
 def _rows(file: Path) -> dict[str, int]:

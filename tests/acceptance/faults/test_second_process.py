@@ -30,7 +30,7 @@ def first(tmp_path: Path) -> Iterator[Process]:
 
 def minuet(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(MINUET), *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.asyncio

@@ -123,7 +123,7 @@ async def opened(file: Path | None = None, clock: ManualClock | None = None) -> 
 
 def run(test: Awaitable[None]) -> None:
     async def in_time() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await test
 
     asyncio.run(in_time())
@@ -413,21 +413,21 @@ def test_what_was_released_counts_as_given_so_that_memory_has_a_bound() -> None:
 
 def test_a_subscriber_that_fails_harms_nobody_and_is_given_the_same_again() -> None:
     async def test() -> None:
-        given: list[str] = []
-
-        def deliver(batch: Sequence[Received]) -> None:
-            given.extend(r.envelope.id for r in batch)
-            if len(given) == 1:
-                raise ValueError("not today")
+        class Bad(Ear):
+            def deliver(self, batch: Sequence[Received]) -> None:
+                super().deliver(batch)
+                if len(self.heard) == 1:
+                    raise ValueError("not today")
 
         async with opened() as place:
-            await place.broker.subscribe("bad", ["orders"], deliver)
+            bad = await listen(place.broker, "bad", ear=Bad(acknowledges=False))
             good = await listen(place.broker, "good")
             await place.broker.publish([envelope("m-1")])
             await good.hear(["m-1"])
-            assert given == ["m-1"]
+            await bad.hear(["m-1"])  # perhaps later than the other: each group reads for itself what it begins with
+            assert bad.ids == ["m-1"]
             await place.clock.advance(SECOND)
-            assert given == ["m-1", "m-1"]
+            assert bad.ids == ["m-1", "m-1"]
 
     run(test())
 

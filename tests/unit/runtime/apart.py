@@ -193,7 +193,7 @@ async def apart(
         await app.stop(0)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     """Wait until something is so that several stores' threads bring about."""
     async with asyncio.timeout(seconds):
         while not await condition():

@@ -22,6 +22,6 @@ async def opened(services: list[Service], workflows: list[Any], **more: Any) -> 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until something is so that the store's thread brings about."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.001)

@@ -213,7 +213,7 @@ async def test_a_technical_failure_is_tried_again_after_its_delay() -> None:
         await clock.advance(timedelta(seconds=1))
         await until(lambda: _detail(run, "attempt 3"))
         await clock.advance(timedelta(seconds=2))
-        assert await run.result(5) == "x"
+        assert await run.result(60) == "x"
     assert desk.log == ["try"] * 3
 
 
@@ -226,7 +226,7 @@ async def test_an_error_may_name_its_own_delay() -> None:
         await clock.advance(timedelta(seconds=89))
         assert await run.status() == "running"
         await clock.advance(timedelta(seconds=2))
-        assert await run.result(5) == "x"
+        assert await run.result(60) == "x"
 
 
 async def test_after_ten_attempts_a_run_is_parked_and_goes_on_when_it_is_told_to() -> None:
@@ -258,7 +258,7 @@ async def test_an_event_that_comes_early_is_kept_and_one_that_comes_twice_is_rec
         run = await app.start(parcel_flow, "p-1")
         await until(lambda: _waits(run, "timer"))
         await clock.advance(timedelta(days=14))
-        assert await run.result(5) == "van 7"
+        assert await run.result(60) == "van 7"
 
 
 async def test_a_wait_runs_out_at_its_time_and_not_before() -> None:
@@ -270,7 +270,7 @@ async def test_a_wait_runs_out_at_its_time_and_not_before() -> None:
         await clock.advance(timedelta(minutes=1))
         await until(lambda: _waits(run, "timer"))
         await clock.advance(timedelta(days=14))
-        assert await run.result(5) == "nobody came"
+        assert await run.result(60) == "nobody came"
 
 
 async def test_what_an_action_publishes_is_heard_by_a_wait() -> None:
@@ -290,8 +290,8 @@ async def test_starting_more_than_fits_waits_or_is_refused() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         desk.gate.set()
-        assert await (await waiting).result(5) == "more"
-        assert [await r.result(5) for r in started] == list("01234")
+        assert await (await waiting).result(60) == "more"
+        assert [await r.result(60) for r in started] == list("01234")
     finally:
         await app.stop()
 
@@ -384,7 +384,7 @@ async def test_what_had_no_answer_is_decided_by_a_person() -> None:
     async with opened([Desk()], [halting]) as (app, _):
         run = await app.start(halting, [])
         with pytest.raises(RunParked):
-            await run.result(5)
+            await run.result(60)
         (waiting,) = await run.waiting()
         assert waiting.what == "person"
         await app.control.resolve(run.id, waiting.position, result=b"true", note="looked it up")

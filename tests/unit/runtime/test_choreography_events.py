@@ -77,7 +77,7 @@ async def make(title: str, *, author: Author, shelf: Shelf) -> str:
 async def test_an_event_goes_from_an_action_to_a_reaction_and_from_there_to_a_wait(tmp_path: Path, style: str) -> None:
     services = [Author(), Press(), Shelf()]
     async with apart(tmp_path, services, [make], styles={"make": style}) as app:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await app.run(make, "tea") == "tea, 7 pages"
         assert rows(tmp_path, "press", "select title from page") == [("tea",)]
 
@@ -117,7 +117,7 @@ async def test_an_early_event_from_outside_is_kept_where_it_is_waited_for(tmp_pa
         await app.hosts.stop("press")
         early = await app.control.send("paper.printed", "tea", b'{"title": "tea", "pages": 3}', id_="p-1")
         assert early.waiting == 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await app.run(make, "tea") == "tea, 3 pages"
 
 

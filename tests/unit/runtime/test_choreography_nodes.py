@@ -415,7 +415,7 @@ async def test_a_step_that_is_parked_at_its_service_is_found_and_tried_again(tmp
         run = await w.start(shipped, "o")
         waiting = asyncio.create_task(w.app.control.wait(run, None))
         await w.is_stuck(run)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert (await waiting).state == "stuck", "whoever waits is told"
         failed = await w.app.control.failed()
         assert [(f.kind, f.run, f.position, f.attempts) for f in failed] == [("step", run, "2", 10)]

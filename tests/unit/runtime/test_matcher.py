@@ -50,7 +50,7 @@ async def test_what_had_come_together_when_the_process_died_is_found_at_the_star
         )
     connection.close()
     async with house() as app:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for n in (0, 2):
                 again = await app.find(let_in, f"{n}")
                 assert await again.result() == f"door {n}"

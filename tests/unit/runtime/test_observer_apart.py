@@ -163,7 +163,7 @@ async def test_a_service_that_is_missing_is_called_about_in_every_style(
         assert said.text.startswith("waiting for inventory.reserve from inventory since 2026-01-01T00:00:")
         assert said.text.endswith("expected within 1 hour")
         await app.hosts.start("inventory")
-        await run.result(10)
+        await run.result(60)
         await until_quiet(app)
         await pass_over(app, clock, MINUTE)
         assert await app.control.runs(late=True) == []
@@ -178,7 +178,7 @@ async def test_an_observer_that_was_down_stops_nothing_and_knows_all_when_it_is_
     async with apart(tmp_path, shop(), [flow], styles=styles, clock=clock) as app:
         await app.hosts.stop_observer()
         run = await app.start(flow, "tea", key="o-1")
-        assert await run.result(10) == "paid #tea, 3 pieces"
+        assert await run.result(60) == "paid #tea, 3 pieces"
         clock._now_ms += 3 * HOUR // MS
         assert (await app.control.show(run.id)).state == "completed"
         await app.hosts.start_observer()

@@ -111,7 +111,7 @@ async def test_what_comes_after_a_lost_event_waits_and_is_found_in_failed_within
         assert await control.failed() == []
         for _ in range(310):
             await clock.advance(timedelta(seconds=1))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (failed := await control.failed()):  # the clock stands still, and the store's thread catches up
                 await asyncio.sleep(0.001)
         (gap,) = failed
@@ -157,7 +157,7 @@ def shelf(hosts: Hosts) -> Any:
 
 
 async def until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not done():
             await asyncio.sleep(0.001)
 

@@ -74,7 +74,7 @@ async def test_a_run_that_is_set_aside_does_not_go_on_by_itself() -> None:
         await clock.advance(timedelta(minutes=2))
         assert [f.position for f in await run.facts()] == []
         await run.retry()
-        assert await run.result(5) == "front"
+        assert await run.result(60) == "front"
 
 
 async def test_whoever_waits_for_an_end_is_told_when_the_program_is_closed() -> None:

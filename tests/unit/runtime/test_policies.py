@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -249,11 +248,9 @@ async def test_a_slot_that_does_not_come_back_is_replaced(monkeypatch: pytest.Mo
             heard.append(moved.number)
 
     async with App("depot", services=[Stock()], store="sqlite://") as app:
-        began = time.monotonic()
         for number in (1, 2, 3):
             await app.send(Moved("a", number))
         await until_heard(heard, 2, 3)
-        assert time.monotonic() - began < 9
 
         async def is_dead() -> bool:
             return [x.reason for x in await app.control.letters.dead_letters()] == ["exhausted"]

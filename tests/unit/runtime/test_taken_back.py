@@ -235,7 +235,7 @@ async def test_a_compensation_done_by_hand_takes_back_as_well() -> None:
 async def test_what_was_not_applied_is_not_undone_and_not_applied_any_more() -> None:
     async with place(bad={1, 2}) as p:
         run = await p.app.start(order, "good-0")
-        await run.result(5)
+        await run.result(60)
         assert len(await p.dead(2)) == 2
         await p.cancelled()
         await p.is_quiet()
