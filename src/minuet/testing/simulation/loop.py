@@ -92,11 +92,19 @@ def current_process() -> Process | None:
     return _process.get()
 
 
+def _refused(name: str) -> Any:
+    def refuse(loop: SimulationLoop, *_: object, **__: object) -> NoReturn:
+        loop.refuse(name)
+
+    return refuse
+
+
 class SimulationLoop(asyncio.AbstractEventLoop):
     """One world's loop; `chance` draws which process goes on. Close it, for it holds what has crashed."""
 
     def __init__(self, chance: Chance) -> None:
         self.steps = 0
+        self.on_step: Callable[[Process], None] | None = None  # called after each step of a process
         self.failures: list[str] = []  # what nobody has caught
         self.processes: list[Process] = []  # all that there ever were
         self._random = chance.stream("order").random
@@ -154,7 +162,7 @@ class SimulationLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Handle:
         """Have a callback called; there is one thread only."""
         if threading.get_ident() != self._thread:
-            raise EscapedSimulation(f"a thread calls into the simulation: {callback!r}")
+            self.refuse(f"the thread that calls {callback!r}")
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
@@ -234,6 +242,7 @@ class SimulationLoop(asyncio.AbstractEventLoop):
     def _run(self) -> None:
         outside, runnable, random = self._outside, self._runnable, self._random  # all of it is the hot path
         while not self._is_stopping:
+            process = None
             if outside:
                 handle = outside.popleft()
             elif runnable:
@@ -253,6 +262,8 @@ class SimulationLoop(asyncio.AbstractEventLoop):
             if self.steps > self._steps_max:
                 raise Stuck("\n".join([f"no time passes at {self._now_s} s, in {handle}", *self.waiting()]))
             handle._run()  # noqa: SLF001
+            if self.on_step is not None and process is not None:
+                self.on_step(process)
 
     def _pass_time(self) -> bool:
         """Go to the next instant at which somebody is to do something; False if there is none."""
@@ -332,14 +343,48 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         if not self._is_closed:
             self.default_exception_handler(context)
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:  # type: ignore[override]
-        """Refuse: a thread would leave the simulation."""
-        raise self._escape(f"run_in_executor of {func!r}")
+    # What would leave the simulation
 
-    def _escape(self, how: str) -> EscapedSimulation:
-        """Keep that something tried to leave: whoever it was may catch what is raised, and try again."""
-        self.failures.append(f"{how} would leave the simulation")
-        return EscapedSimulation(self.failures[-1])
+    def refuse(self, what: str) -> NoReturn:
+        """Raise `EscapedSimulation`, and keep it: whoever tried may catch it, and try again for ever."""
+        self.failures.append(f"{what} is no part of the simulation")
+        raise EscapedSimulation(self.failures[-1])
+
+    add_reader = _refused("add_reader")
+    add_signal_handler = _refused("add_signal_handler")
+    add_writer = _refused("add_writer")
+    connect_accepted_socket = _refused("connect_accepted_socket")
+    connect_read_pipe = _refused("connect_read_pipe")
+    connect_write_pipe = _refused("connect_write_pipe")
+    create_connection = _refused("create_connection")
+    create_datagram_endpoint = _refused("create_datagram_endpoint")
+    create_server = _refused("create_server")
+    create_unix_connection = _refused("create_unix_connection")
+    create_unix_server = _refused("create_unix_server")
+    get_exception_handler = _refused("get_exception_handler")
+    get_task_factory = _refused("get_task_factory")
+    getaddrinfo = _refused("getaddrinfo")
+    getnameinfo = _refused("getnameinfo")
+    remove_reader = _refused("remove_reader")
+    remove_signal_handler = _refused("remove_signal_handler")
+    remove_writer = _refused("remove_writer")
+    run_in_executor = _refused("run_in_executor")
+    sendfile = _refused("sendfile")
+    set_default_executor = _refused("set_default_executor")
+    set_exception_handler = _refused("set_exception_handler")
+    set_task_factory = _refused("set_task_factory")
+    sock_accept = _refused("sock_accept")
+    sock_connect = _refused("sock_connect")
+    sock_recv = _refused("sock_recv")
+    sock_recv_into = _refused("sock_recv_into")
+    sock_recvfrom = _refused("sock_recvfrom")
+    sock_recvfrom_into = _refused("sock_recvfrom_into")
+    sock_sendall = _refused("sock_sendall")
+    sock_sendfile = _refused("sock_sendfile")
+    sock_sendto = _refused("sock_sendto")
+    start_tls = _refused("start_tls")
+    subprocess_exec = _refused("subprocess_exec")
+    subprocess_shell = _refused("subprocess_shell")
 
 
 _WORLD = contextvars.Context()
@@ -375,28 +420,12 @@ class _Tasks(list[asyncio.Task[Any]]):
         return [task for task in self if not task.done()]
 
 
-def _escaping(name: str) -> Callable[..., NoReturn]:
-    def escape(loop: SimulationLoop, *_: object, **__: object) -> NoReturn:
-        raise loop._escape(name)  # noqa: SLF001 - a method of it
-
-    return escape
-
-
-for _name in (
-    *("create_connection", "create_server", "create_unix_connection", "create_unix_server", "start_tls"),
-    *("create_datagram_endpoint", "connect_accepted_socket", "connect_read_pipe", "connect_write_pipe"),
-    *("subprocess_exec", "subprocess_shell", "getaddrinfo", "getnameinfo", "add_reader", "add_writer"),
-    *("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_sendall", "sock_sendto"),
-    *("sock_connect", "sock_accept", "sendfile", "sock_sendfile", "add_signal_handler", "set_default_executor"),
-):
-    setattr(SimulationLoop, _name, _escaping(_name))
-
-
 def _where(task: asyncio.Task[Any]) -> str:
-    """Say which task, and the line at which it waits: of the innermost function."""
+    """Say which task, and the line at which it waits: of the innermost function that is not of asyncio."""
     awaited: Any = task.get_coro()
-    while hasattr(inner := getattr(awaited, "cr_await", None), "cr_frame"):
-        awaited = inner
-    frame = getattr(awaited, "cr_frame", None)
-    place = f"{awaited.cr_code.co_qualname}, line {frame.f_lineno}" if frame is not None else repr(awaited)
+    place = repr(awaited)
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        if not frame.f_globals.get("__name__", "").startswith("asyncio."):
+            place = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
+        awaited = awaited.cr_await
     return f"{task.get_name()} at {place}"

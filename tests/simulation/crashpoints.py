@@ -1,0 +1,118 @@
+"""Every crash point of the reference workflows: a crash after each step of each process, for every outcome.
+
+`python -m tests.simulation.crashpoints` does all of them. A step is what an event loop does at a time: whatever a
+process did up to there stands, what it would have done next is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from minuet.testing.simulation.faults import Faults
+from minuet.testing.simulation.loop import Process
+from minuet.testing.simulation.world import Layout, Verdict, World
+from tests.simulation.reference import REJECTING, WORKFLOWS, Reference
+
+BACK_S = 0.5  # after which a process that has crashed is started again
+
+PLACEMENTS = {
+    "orchestrated": ("orchestration", False, 1),
+    "orchestrated, two workers": ("orchestration", False, 2),
+    "orchestrated, apart": ("orchestration", True, 1),
+    "choreographed": ("choreography", True, 1),
+}
+
+
+class Case(NamedTuple):
+    """A workflow, what it comes to, and where it is performed."""
+
+    flow: Any
+    rejecting: str
+    cancel: bool
+    placement: str
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        outcome = f"{self.rejecting} rejects" if self.rejecting else "all goes well"
+        return f"{self.flow.name}, {self.placement}, {outcome}{', cancelled' if self.cancel else ''}"
+
+
+def cases(workflows: int = len(WORKFLOWS)) -> Iterator[Case]:
+    """Give all that there are."""
+    for flow in WORKFLOWS[:workflows]:
+        for placement in PLACEMENTS:
+            for rejecting in REJECTING[flow.name]:
+                yield Case(flow, rejecting, False, placement)
+            yield Case(flow, "", True, placement)
+
+
+def perform(case: Case, crash_after: int | None) -> tuple[Verdict, int]:
+    """Perform a case, with a crash after the step of this number; gives how many steps there were."""
+    style, is_apart, workers = PLACEMENTS[case.placement]
+    reference = Reference(case.flow, case.rejecting, cancel=case.cancel)
+    layout = Layout(styles={case.flow.name: style}, is_apart=is_apart, workers=workers)
+    world = World(reference.build, seed=1, layout=layout, faults=Faults())
+    steps = 0
+
+    def count(process: Process) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == crash_after:
+            member = next(m for m in world.members if m.process is process)
+            world.note(process.name, f"!! crash after step {steps}")
+            world.loop.call_outside(0, member.crash)
+            world.loop.call_outside(BACK_S, member.start)
+
+    world.loop.on_step = count
+    try:
+        return world.run(reference.perform), steps
+    finally:
+        world.close()
+
+
+def enumerate_case(case: Case, stride: int = 1, first: int = 1) -> tuple[int, list[str]]:
+    """Crash after every `stride`-th step; gives how many crashes there were, and what was wrong."""
+    verdict, steps = perform(case, None)
+    wrong = [f"{case}, no crash: {v}" for v in verdict.violations]
+    expected = verdict.states
+    crashes = 0
+    for n in range(first, steps + 1, stride):
+        verdict, _ = perform(case, n)
+        crashes += 1
+        wrong += [f"{case}, crash after step {n}: {v}" for v in verdict.violations]
+        if not case.cancel and verdict.states != expected:
+            wrong.append(f"{case}, crash after step {n}: came to {verdict.states}, and to {expected} without")
+    return crashes, wrong
+
+
+def main() -> int:
+    """Do all of them, and say what was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stride", type=int, default=1, help="crash after every so manyeth step only")
+    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--step", type=int, help="crash after this step only, and tell the story")
+    given = parser.parse_args()
+    total, wrong = 0, list[str]()
+    for case in cases():
+        if given.only not in str(case):
+            continue
+        if given.step is not None:
+            verdict, _ = perform(case, given.step)
+            for at, where, what in verdict.story:
+                print(f"{at:10.4f}  {where:20}  {what}")
+            print(case, verdict.states, *verdict.violations, sep="\n")
+            continue
+        crashes, found = enumerate_case(case, given.stride)
+        total, wrong = total + crashes, wrong + found
+        print(f"{case}: {crashes} crash points, {len(found)} wrong", flush=True)
+        for line in found[:3]:
+            print(f"  {line}")
+    print(f"{total} crash points, {len(wrong)} wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
