@@ -14,7 +14,7 @@ import pytest
 
 from minuet import App, KeyConflict, NotFound, Run, Service, action, workflow
 from minuet.engine.row import RunRow
-from minuet.stores.sqlite import store as sqlite_store
+from minuet.stores.sqlite import retention
 from tests.acceptance.process import ROOT
 
 pytestmark = pytest.mark.asyncio
@@ -139,7 +139,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("step", [*range(1, len(sqlite_store._FORGOTTEN) + 1), 0])
+@pytest.mark.parametrize("step", [*range(1, len(retention._FORGOTTEN) + 1), 0])
 async def test_a_process_that_dies_while_it_forgets_has_forgotten_all_or_nothing(step: int, tmp_path: Path) -> None:
     """`step` is the delete before which it is killed; 0: it is killed by nobody."""
     file = tmp_path / "counter.db"
