@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from minuet.engine.basis import lose
 from minuet.engine.port import Opened, Outcome, Work
 from minuet.engine.row import Decision, Lease
 from minuet.errors import StoreUnavailable
@@ -182,7 +183,7 @@ class SimulatedStore(ReadSide):
             self._loop.call_outside(0, self._send_group)
 
     def _send_group(self) -> None:
-        if self._waiting and self.process.is_alive:
+        if self._waiting:
             group = self._database.take(self._waiting)
             self._send(
                 _Call(
@@ -204,6 +205,8 @@ class SimulatedStore(ReadSide):
     ) -> None:
         self._loop.call_outside(0, self._send_group)
         if outcomes is None:
+            for item in group:
+                lose(item)
             outcomes = [
                 Outcome(item, None, error) if isinstance(item, Decision) else Outcome(None, item, error)
                 for item in group

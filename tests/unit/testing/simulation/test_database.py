@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from minuet.engine.basis import Basis
 from minuet.engine.port import Outcome
 from minuet.engine.row import Decision, Lease, PassedRow
 from minuet.errors import AlreadyOpen, MinuetError, StaleOwner, StoreFull, StoreUnavailable
@@ -19,7 +20,7 @@ from minuet.testing.simulation.connection import connect
 from minuet.testing.simulation.database import DOWN_S, SimulatedDatabase
 from minuet.testing.simulation.faults import Faults
 from minuet.testing.simulation.loop import Process, SimulationLoop, current_process
-from minuet.testing.simulation.store import COMMIT_S, SILENCE_S
+from minuet.testing.simulation.store import COMMIT_S, READ_S, SILENCE_S
 from minuet.testing.store_desk import (
     NOW_MS,
     Desk,
@@ -167,6 +168,7 @@ def test_a_fault_of_a_commit_is_told_of_all_its_group(
             assert [run for _, run in world.recorded] == world.runs()
             assert world.database.query("select count(*) from seat") == [(int(is_recorded),)]
             assert world.chance.counts[fault] == 1
+            assert (await desk.store.load_run(1) is not None) == is_recorded
             world.database.faults = Faults()
             await desk.record(start(1), start(2), one_statement(execute("insert into seat values (2)"), start(3)))
             assert world.runs() == [1, 2, 3]
@@ -175,14 +177,33 @@ def test_a_fault_of_a_commit_is_told_of_all_its_group(
         perform(world, test())
 
 
-def test_claims_meet_the_same_faults_as_commits() -> None:
-    with a_world(faults=Faults(unknown_applied=1.0), shards=SHARDS) as world:
+def test_what_was_decided_on_an_unknown_commit_is_not_recorded() -> None:
+    with a_world(faults=Faults(unknown_applied=1.0)) as world:
+
+        async def test() -> None:
+            _, desk = await world.desk()
+            first, second = start(1), start(2)
+            first.basis = second.basis = Basis()
+            unknown = desk.hand_in(first)
+            await asyncio.sleep(0)
+            groundless = desk.hand_in(second)
+            await unknown
+            world.database.faults = Faults()
+            assert isinstance((await groundless).error, StoreUnavailable)
+            assert world.runs() == [1]
+
+        perform(world, test())
+
+
+@pytest.mark.parametrize(("fault", "left"), [("unknown_applied", {"a": 1}), ("unknown_lost", {}), ("busy", {})])
+def test_claims_meet_the_same_faults_as_commits(fault: str, left: dict[str, int]) -> None:
+    with a_world(faults=Faults(**{fault: 1.0}), shards=SHARDS) as world:
 
         async def test() -> None:
             _, desk = await world.desk()
             with pytest.raises(StoreUnavailable):
                 await desk.store.claim("a", 1, TTL_MS)
-            assert await desk.store.owners() == {"a": 1}
+            assert await desk.store.owners() == left
 
         perform(world, test())
 
@@ -267,6 +288,26 @@ def test_an_opening_that_was_given_up_holds_nothing() -> None:
             await world.desk("q")
 
         perform(world, test())
+
+
+def test_an_opening_whose_answer_is_lost_holds_nothing() -> None:
+    lost = 0
+    for seed in SEEDS:
+        with a_world(seed) as world:
+
+            async def test(world: SmallWorld = world) -> bool:
+                process = Process(world.loop, "p")
+                opening = asyncio.ensure_future(Desk(world.database.store(process)).open())
+                await asyncio.sleep(READ_S[1] / 2)
+                world.database.partition(process)
+                await asyncio.wait([opening])
+                if opening.exception() is None:
+                    return False
+                await world.desk("q")
+                return True
+
+            lost += world.loop.run_until_complete(test())
+    assert lost > 0
 
 
 def test_whoever_opens_next_finds_what_will_ever_be_recorded_of_the_dead() -> None:
@@ -406,7 +447,10 @@ def test_a_failover_that_lags_forgets_the_last_commits_and_every_lease() -> None
             for run in range(1, 6):
                 await desk.record(under(lease, start(run)))
             before = await Desk(world.database.store(Process(world.loop, "q"))).open()
+            under_way = desk.hand_in(start(9))
+            await asyncio.sleep(0)
             undone = world.database.forget_tail(3)  # an opening, and two decisions
+            assert isinstance((await under_way).error, StoreUnavailable)
             assert [made.run for made in undone] == [4, 5]
             assert world.runs() == [1, 2, 3]
             assert isinstance(await desk.refused(under(lease, start(6))), StaleOwner)
@@ -494,6 +538,10 @@ def test_a_world_opens_with_the_schema_and_touches_no_file() -> None:
     other = connect()
     other.execute("create table seat (n integer)")
     assert connection.execute("select count(*) from sqlite_master where name = 'seat'").fetchone() == (0,)
+    (before,) = connection.execute("pragma schema_version").fetchone()
+    connection.become(connection.serialize())
+    (after,) = connection.execute("pragma schema_version").fetchone()
+    assert after != before, "what was prepared before has to be prepared anew"
     connection.close()
     other.close()
 
