@@ -19,6 +19,7 @@ Digest = NewType("Digest", str)
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {c: i for i, c in enumerate(_ALPHABET)} | {"O": 0, "I": 1, "L": 1}
 _COUNTER_BITS, _SHARD_BITS = 13, 8
+SHARDS_MAX = 1 << _SHARD_BITS
 _TEXT_LENGTH = 13
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _SHIFTS = range(60, -1, -10)  # of pairs of characters; the first one of the first pair is always 0

@@ -92,6 +92,11 @@ class ActingReaction:
         if attempt is not None:
             attempt.end()
 
+    def abandon(self) -> None:
+        """Take that nobody waits for any attempt any more."""
+        for entry in list(self._attempts):
+            self.settled(entry)
+
     async def refused(self, entry: int, error: SecondCause) -> None:
         """Learn by what an effect was caused that the store has refused; for the next attempt."""
         if self.acting.ledger is None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from minuet.contracts.envelope import Envelope
 from minuet.engine.row import ActivationRow, Decision, PlanKey, PlanRow
 from minuet.errors import Conflict, NotActive, PlanInvalid, StoreError
-from minuet.ids import run_text
 from minuet.plans.plan import Plan, load_plan
 from minuet.runtime.exchange import Exchange
 from minuet.runtime.participant import Participant
@@ -24,6 +24,7 @@ from minuet.runtime.view import ActivationView
 log = logging.getLogger("minuet")
 
 ASK_AGAIN_MS = 10_000
+LOOK_EVERY_MS = 1_000
 
 
 class Activation:
@@ -74,7 +75,7 @@ class Activation:
     async def _ask_again(self, plans: Sequence[Plan]) -> None:
         """Ask those who do not answer once more, now and then: they may have been set up anew."""
         while any(self._missing.values()):
-            await self._participant.clock.sleep_ms(ASK_AGAIN_MS)
+            await self._until_asked_again()
             decision = Decision()
             self._ask(decision, [p for p in plans if self._missing.get(p.digest)])
             if decision.messages is not None:
@@ -83,6 +84,20 @@ class Activation:
                 except StoreError:
                     continue
                 self._send(decision)
+
+    async def _until_asked_again(self) -> None:
+        for _ in range(ASK_AGAIN_MS // LOOK_EVERY_MS):
+            await self._participant.clock.sleep_ms(LOOK_EVERY_MS)
+            with suppress(StoreError):
+                await self._look()
+
+    async def _look(self) -> None:
+        """Learn who has acknowledged what to another process that shares the store."""
+        if self._participant.ownership is not None:
+            for row in await self._participant.store.activations():
+                if row.acknowledged_at_ms is not None and row.participant in self._missing.get(row.digest, ()):
+                    self._missing[row.digest].discard(row.participant)
+                    self._changed.set()
 
     def _ask(self, decision: Decision, plans: Sequence[Plan]) -> None:
         envelopes = [self._telling(plan, name) for plan in plans for name in sorted(self._missing[plan.digest])]
@@ -95,7 +110,7 @@ class Activation:
     def _envelope(self, to: str, verb: str, data: bytes) -> Envelope:
         now, here = self._participant.clock.now_ms(), self._exchange.address
         attributes = {"minuetkind": "command", "minuetverb": verb, "minuetto": to, "minuethome": here}
-        id_ = f"{verb}:{to}:{run_text(self._participant.ids.next(now))}"  # asked again it is another message
+        id_ = f"{verb}:{to}:{self._participant.new_id()}"  # asked again it is another message
         return Envelope(f"{to}.commands", id_, f"/{here}", f"minuet.{verb.rstrip('?')}", to, now, attributes, data)
 
     def _send(self, decision: Decision) -> None:

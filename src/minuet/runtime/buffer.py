@@ -231,7 +231,7 @@ class Buffer:
     async def _leave(self) -> None:
         """Record those as done with that something newer has made needless."""
         for name, needless in list(self._needless.items()):
-            decision = Decision()
+            decision = self._policy.decision()
             messages = decision.ensure_messages()
             subscription = self._policy.subscription
             messages.applied = [DeliveryKey(subscription, e.entry) for e in needless]

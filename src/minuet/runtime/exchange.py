@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from minuet.contracts.envelope import Envelope, time_of
 from minuet.engine import decide
@@ -26,6 +27,7 @@ from minuet.engine.row import Decision, EarlyKey, EarlyRow, EventRow, SendingRow
 from minuet.errors import Busy, Conflict, Contradiction, InvalidPayload, MinuetError, StoreError
 from minuet.ids import parse_run
 from minuet.runtime.participant import Participant
+from minuet.runtime.passing import Passing
 from minuet.runtime.relay import Relay, sending
 
 log = logging.getLogger("minuet")
@@ -38,6 +40,16 @@ QUARANTINED = "its run is quarantined"
 
 Verb = Callable[[Envelope], Awaitable[None]]
 """Takes a message that is no fact and no command of a run; what it has done is durable when it returns."""
+
+
+class Again(NamedTuple):
+    """In place of a broker's tag: a message that was kept, or left by another participant, and is looked at again.
+
+    `done`: None once it is recorded; else why it could not be taken. `was_left`: where it cannot be taken it is kept.
+    """
+
+    done: asyncio.Future[str | None]
+    was_left: bool = False
 
 
 class Exchange:
@@ -60,6 +72,7 @@ class Exchange:
         self.address = address
         self.names = frozenset(names) | {address}
         self.relay = Relay(participant, broker)
+        self.passing: Passing | None = None  # None: nobody else owns anything in this store
         self.verbs: dict[str, Verb] = {}
         self.routes: dict[str, Routes] = {}
         self.on_unknown_plan: Callable[[str, str], object] = lambda *_: None
@@ -111,6 +124,8 @@ class Exchange:
         self._since_ms = await self._began()
         await self.listen()
         self.relay.open()
+        if self.passing is not None:
+            self._participant.spawn(self.relay.watch())
         self._participant.spawn(self._take_left())
 
     async def _began(self) -> int:
@@ -196,7 +211,10 @@ class Exchange:
         elif verb is None:
             self._keep(received, UNREADABLE, f"nobody here knows what {name!r} means")
         elif (run := parse_run(str(attributes.get("minuetrun", "")))) is not None:
-            self._in_turn(run, lambda: self._perform(verb, received))
+            if self._participant.is_mine(run):
+                self._in_turn(run, lambda: self._perform(verb, received))
+            else:
+                self._pass_on(run, received)
         else:
             self._participant.spawn(self._perform(verb, received))
 
@@ -244,10 +262,48 @@ class Exchange:
             self._acknowledge(received)  # what is asked for is not done yet
         elif self.names.isdisjoint(s.to) and not self.only_listens:
             self._acknowledge(received)  # others share this topic
+        elif not self._participant.is_mine(s.run):
+            self._pass_on(s.run, received)
         elif (program := self._participant.programs.get(s.digest)) is None:
+            if self._participant.look_for_plan is not None:
+                self._participant.spawn(self._take_knowing(s, received))
+                return
             self._keep(received, s.digest, f"its plan {s.workflow}@{s.digest[:8]} is not known here yet", s.home)
         else:
             self._hear(program, s, received)
+
+    async def _take_knowing(self, s: Said, received: Received) -> None:
+        """Take what was said of a plan that another participant may have brought into the store."""
+        try:
+            await self._participant.know(s.digest)
+        except StoreError:
+            self._release(received)
+            return
+        if (program := self._participant.programs.get(s.digest)) is not None:
+            self._hear(program, s, received)
+        else:
+            self._keep(received, s.digest, f"its plan {s.workflow}@{s.digest[:8]} is not known here yet", s.home)
+
+    def _pass_on(self, run: int, received: Received) -> None:
+        """Leave a message for whoever owns its run, and acknowledge it then."""
+        if self.passing is None or (isinstance(received.tag, Again) and received.tag.was_left):
+            self._release(received, "its run is owned by somebody else")
+        else:
+            self._participant.spawn(self._passed_on(self.passing, run, received))
+
+    async def _passed_on(self, passing: Passing, run: int, received: Received) -> None:
+        try:
+            await passing.leave(received.envelope, run)
+        except StoreError:
+            self._release(received)
+        else:
+            self._acknowledge(received)
+
+    def take_left(self, envelope: Envelope) -> asyncio.Future[str | None]:
+        """Take a message that another participant has left for us; gives why it could not be taken, or None."""
+        done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._deliver([Received(envelope, Again(done, was_left=True), 1)])
+        return done
 
     def _hear(self, program: Program, s: Said, received: Received) -> None:
         try:
@@ -361,14 +417,14 @@ class Exchange:
             self._acknowledge(received)
 
     def _acknowledge(self, received: Received) -> None:
-        if isinstance(received.tag, asyncio.Future):
-            received.tag.set_result(None)
+        if isinstance(received.tag, Again):
+            received.tag.done.set_result(None)
         elif self._subscription is not None:
             self._subscription.acknowledge([received.tag])
 
     def _release(self, received: Received, why: str = "it could not be recorded") -> None:
-        if isinstance(received.tag, asyncio.Future):
-            received.tag.set_result(why)
+        if isinstance(received.tag, Again):
+            received.tag.done.set_result(why)
         elif self._subscription is not None:
             self._subscription.release([received.tag], AGAIN_MS)
 
@@ -401,7 +457,7 @@ class Exchange:
         except StoreError:
             self._release(received)
             return
-        if isinstance(received.tag, asyncio.Future):
+        if isinstance(received.tag, Again) and not received.tag.was_left:
             self._release(received, why)
         else:
             self._acknowledge(received)
@@ -427,7 +483,7 @@ class Exchange:
     async def take_kept(self, row: EarlyRow) -> str | None:
         """Take a message that was kept, and keep it no more; give why it is kept still, if it is."""
         again: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._deliver([Received(Envelope.from_json(row.topic, row.envelope), again, 1)])
+        self._deliver([Received(Envelope.from_json(row.topic, row.envelope), Again(again), 1)])
         if (why := await again) is None:
             await self.discard_kept(row)
         return why

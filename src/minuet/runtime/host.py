@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from minuet.contracts.service import Service, service_spec
 from minuet.engine.broker import Broker
 from minuet.engine.port import RunFilter, Store
 from minuet.engine.program import Program
-from minuet.engine.row import Decision, PlanRow
+from minuet.engine.row import Decision, Lease, PlanRow
 from minuet.errors import Conflict, PlanInvalid
 from minuet.ids import RunIds
 from minuet.plans.plan import Plan, load_plan
@@ -27,7 +27,9 @@ from minuet.runtime.handler import Handlers
 from minuet.runtime.inlet import Inlet
 from minuet.runtime.ledger import Ledger, guards_of
 from minuet.runtime.matcher import EventMatcher
+from minuet.runtime.ownership import Ownership
 from minuet.runtime.participant import Participant
+from minuet.runtime.passing import Passing
 from minuet.runtime.recovery import Recovery
 from minuet.runtime.remote import Remote
 from minuet.runtime.retention import Retention
@@ -91,6 +93,7 @@ class Host:
         self.participant.ticker = self.ticker
         self.participant.matcher = self.matcher
         self.participant.inlet = self.inlet
+        self.passing = Passing(self.participant, address, settings.lease_ms)
         self.exchange: Exchange | None = None
         if broker is not None:
             self.exchange = Exchange(
@@ -125,7 +128,8 @@ class Host:
 
     async def open(self, plans: Iterable[Plan]) -> None:
         """Open the store, take up what was going on, and be ready for more. `plans`: those of this release."""
-        await self.store.open(self.participant.on_outcomes)
+        opened = await self.store.open(self.participant.on_outcomes)
+        ownership = None if opened.shards is None else self._share(opened.shards)
         try:
             for newest in await self.store.list_runs(RunFilter(limit=1)):
                 self.participant.ids.follow(newest.run)
@@ -143,6 +147,60 @@ class Host:
             await self.exchange.open()
             if not self._only_listens:
                 self.remote.open()
+        if ownership is not None:
+            self.passing.open()
+            self.participant.spawn(self.participant.watch_ends())
+            self.store.on_news(lambda _: self._look())
+            await ownership.open()
+            await self.inlet.entered()
+
+    # Where several participants share the store
+
+    def _share(self, shards: int) -> Ownership:
+        """Own some shards of the store, and leave the others alone."""
+        participant, settings = self.participant, self._settings
+        ownership = Ownership(
+            self.store, participant.clock, participant.ids, owner=self.owner, shards=shards, lease_ms=settings.lease_ms
+        )
+        ownership.on_gained = self._gained
+        ownership.on_lost = self._lost
+        ownership.busy = participant.busy
+        ownership.ask = self.passing.ask_for_share
+        participant.ownership = ownership
+        participant.look_for_plan = self._look_for_plan
+        self.worker.may_begin = lambda action: ownership.is_held(action.knowledge.lease)
+        if self.exchange is not None:
+            self.exchange.passing = self.passing
+            self.passing.hear = self.exchange.take_left
+        return ownership
+
+    def _gained(self, leases: Collection[Lease]) -> None:
+        self.recovery.take_up(leases)
+        self.inlet.gained()
+        self.ticker.look()
+        if self.exchange is not None:
+            self.exchange.relay.look()
+        self._look()
+
+    def _lost(self, leases: Collection[Lease]) -> None:
+        self.participant.lose(leases)
+        self.inlet.lost(leases)
+
+    def _look(self) -> None:
+        """Look for what others have left."""
+        self.passing.look()
+        self.matcher.look()
+        self.inlet.look()
+        self.participant.ends.look()
+
+    async def _look_for_plan(self, digest: str) -> None:
+        for row in await self.store.plans():
+            if row.digest == digest:
+                self._learn_plan(row)
+                if self.exchange is not None:
+                    await self.exchange.listen()
+
+    # Opening and closing
 
     async def _setup(self) -> None:
         transaction = StatementTransaction()
@@ -163,11 +221,7 @@ class Host:
         known = set()
         for row in await self.store.plans():
             known.add(row.digest)
-            try:
-                self.adopt(load_plan(row.body))
-            except PlanInvalid as e:
-                log.error("%s", e)  # noqa: TRY400 - the message says it all
-                participant.broken[row.digest] = str(e)
+            self._learn_plan(row)
         new = Decision()
         now = participant.clock.now_ms()
         new.plans = [PlanRow(p.digest, p.workflow, p.to_json().decode(), now) for p in plans if p.digest not in known]
@@ -177,15 +231,26 @@ class Host:
             if plan.digest not in participant.programs:
                 self.adopt(plan)
 
+    def _learn_plan(self, row: PlanRow) -> None:
+        try:
+            self.adopt(load_plan(row.body))
+        except PlanInvalid as e:
+            log.error("%s", e)  # noqa: TRY400 - the message says it all
+            self.participant.broken[row.digest] = str(e)
+
     async def close(self, grace_ms: int) -> None:
         """Begin nothing more, let what runs come to its end (at most this long), and close."""
         participant = self.participant
         participant.stopping = True
+        self.passing.close()
         if self.exchange is not None:
             await self.exchange.close()
         await self.ticker.close()
         await asyncio.gather(self.worker.stop(grace_ms), self.inlet.stop(grace_ms))
         await participant.drain()
+        if participant.ownership is not None:
+            self.store.on_news(None)
+            await participant.ownership.close()  # nobody is to wait until what was held here runs out
         await participant.close()
         await self.store.close()
         self.threads.close()

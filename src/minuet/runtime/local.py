@@ -21,7 +21,7 @@ from minuet.engine.knowledge import Knowledge
 from minuet.engine.port import RunFilter, StoredRun
 from minuet.engine.program import RESULT, Program
 from minuet.engine.row import ENDED, AuditRow, Decision, EventRow, PlanKey, RunRow, RunState
-from minuet.errors import Conflict, InvalidPayload, KeyConflict, MinuetError, NotFound
+from minuet.errors import Conflict, InvalidPayload, KeyConflict, MinuetError, NotFound, StaleOwner
 from minuet.ids import first_run, run_text
 from minuet.observe.usual import Usuals
 from minuet.plans.plan import Plan
@@ -31,6 +31,7 @@ from minuet.runtime.letters import LetterReading, Letters
 from minuet.runtime.local_letters import LocalLetters
 from minuet.runtime.observed import observed
 from minuet.runtime.outgoing import with_notices
+from minuet.runtime.passing import is_answering
 from minuet.runtime.reading import Reading, number_of
 from minuet.runtime.spread_letters import SpreadLetters, message_id
 from minuet.runtime.view import Acknowledged, EventReceipt, FailedView, Health, PlanView, RunView
@@ -60,6 +61,7 @@ class LocalControl(Reading):
         self._hosts = hosts
         self._participant = home.participant
         hosts.on_home = self._attach
+        home.passing.perform = self.perform_passed
         self._workflows = workflows
         self._plans = current
         self._events = events
@@ -70,6 +72,7 @@ class LocalControl(Reading):
     def _attach(self) -> None:
         """Ask the home that was started again."""
         self._store, self._participant = self._hosts.home.store, self._hosts.home.participant
+        self._hosts.home.passing.perform = self.perform_passed
 
     # Starting, and waiting for the end
 
@@ -88,17 +91,32 @@ class LocalControl(Reading):
         if on_duplicate not in ("same", "refuse", "replace"):
             raise InvalidPayload(f"on_duplicate is {on_duplicate!r}", remedy="Give same, refuse or replace")
         if key is None:
-            return await self._started(workflow, None, raw, wait_for_room=wait_for_room), True
+            while True:
+                with contextlib.suppress(StaleOwner):  # nothing was recorded: another shard is tried
+                    return await self._started(workflow, None, raw, wait_for_room=wait_for_room), True
         _check_key(key)
         async with self._starting.setdefault((workflow, key), asyncio.Lock()):
-            row = await self._participant.store.find_run(workflow, key)
-            if row is not None and on_duplicate == "replace" and row.state not in ENDED:
-                row = await self._replaced(row)
-            if row is not None and not (again and row.state in ENDED):
-                # Retention may have forgotten it in this moment, and its key with it.
-                with contextlib.suppress(NotFound):
-                    return await self._same(row, raw, on_duplicate), False
-            return await self._started(workflow, key, raw, wait_for_room=wait_for_room), True
+            other = None
+            while True:
+                row = other or await self._participant.store.find_run(workflow, key)
+                if row is not None and on_duplicate == "replace" and row.state not in ENDED:
+                    row = await self._replaced(row)
+                if row is not None and not (again and row.state in ENDED):
+                    # Retention may have forgotten it in this moment, and its key with it.
+                    with contextlib.suppress(NotFound):
+                        return await self._same(row, raw, on_duplicate), False
+                try:
+                    return await self._started(workflow, key, raw, wait_for_room=wait_for_room), True
+                except StaleOwner:
+                    other = None  # nothing was recorded: another shard is tried
+                except KeyConflict as e:
+                    other = await self._quicker(e)  # somebody who shares the store has started it in this moment
+
+    async def _quicker(self, conflict: KeyConflict) -> RunRow | None:
+        """Give the run that has a key by now; None if that is to be looked for."""
+        run = conflict.subject.get("run")
+        stored = await self._participant.store.load_run(run) if isinstance(run, int) else None
+        return None if stored is None else stored.run
 
     def _checked_input(self, workflow: str, input_: bytes | None) -> bytes | None:
         flow = self._workflows.get(workflow)
@@ -158,7 +176,8 @@ class LocalControl(Reading):
         Gives the result as JSON text if that is at hand, else what became of the run. `input_` was written by the
         codec of the workflow's input: only its limits are still to be seen.
         """
-        if key is not None or self._workflows.get(flow.name) is not flow or self._hosts.broker is not None:
+        is_alone = self._hosts.broker is None and self._participant.ownership is None
+        if key is not None or self._workflows.get(flow.name) is not flow or not is_alone:
             view, _ = await self.start(flow.name, input_, key=key)
             return await self.wait(view.run, None)
         flow.check_startable()
@@ -169,7 +188,7 @@ class LocalControl(Reading):
             await self._participant.room(wait=True)
         k = self._participant.begin(self._plans[flow.name].digest, None, input_).knowledge
         while not describe.is_settled(k.state) or k.uncommitted:
-            await self._participant.ended(k.run)
+            await self._participant.ends.wait(k.run)
             if not describe.is_settled(k.state) and self._participant.runs.get(k.run) is not k:
                 return await self.wait(run_text(k.run), None)  # it was folded anew, or set aside
         if k.state == RunState.COMPLETED and k.result is not None:
@@ -182,7 +201,7 @@ class LocalControl(Reading):
         loop = asyncio.get_running_loop()
         until = None if timeout_s is None else loop.time() + timeout_s
         while True:
-            changed = [(h.participant, h.participant.ended(number)) for h in self._hosts.all()]
+            changed = [(h.participant, h.participant.ends.wait(number)) for h in self._hosts.all()]
             try:
                 view = await self.show(run, facts=False)
                 left = None if until is None else until - loop.time()
@@ -194,7 +213,7 @@ class LocalControl(Reading):
                     return view
             finally:
                 for participant, future in changed:
-                    participant.unheard(number, future)
+                    participant.ends.unheard(number, future)
 
     # Looking
 
@@ -308,7 +327,7 @@ class LocalControl(Reading):
         version, body = self._read_event(event, key, read_json(data, max_bytes=bound.INPUT_BYTES))
         store, now = self._participant.store, self._participant.clock.now_ms()
         source = source or "/outside"
-        message = id_ or f"{run_text(self._participant.ids.next(now))}"
+        message = id_ or self._participant.new_id()
         waiting = 0
         for host in self._hosts.all():
             if event in host.participant.awaited_events:
@@ -373,6 +392,32 @@ class LocalControl(Reading):
             decision.audit = [AuditRow(self._participant.clock.now_ms(), who, verb, run, outcome, note)]
             self._participant.store.submit(decision)
 
+    async def _run_verb(
+        self, verb: str, run: str, who: str, note: str | None, act: Callable[[], Awaitable[Acknowledged]], **given: Any
+    ) -> Acknowledged:
+        """Perform a verb about a run, or have its owner perform it with what was `given`, who then writes of it."""
+        if self._participant.ownership is None or is_answering():
+            return await self._verb(verb, run, who, note, act)
+        number = number_of(run)
+        if self._participant.is_mine(number):
+            with contextlib.suppress(StaleOwner):  # it was taken over in this moment
+                return await self._verb(verb, run, who, note, act)
+        await self._stored(run)  # what is not there is nobody's
+        return await self._hosts.home.passing.ask(verb, number, {"who": who, "note": note, **given})
+
+    async def perform_passed(self, verb: str, run: str, given: Mapping[str, Any]) -> Acknowledged:
+        """Perform what was asked of another process that shares the store, about a run that is ours."""
+        verbs: dict[str, Callable[..., Awaitable[Acknowledged]]] = {
+            "cancel": self.cancel, "terminate": self.terminate, "pause": self.pause, "resume": self.resume,
+            "retry": self.retry, "resolve": self.resolve, "skip": self.skip,
+        }  # fmt: skip
+        if verb not in verbs:
+            raise NotFound(f"there is no verb {verb!r} here", remedy="Run the same release everywhere")
+        told = dict(given)
+        if told.get("result") is not None:
+            told["result"] = told["result"].encode()
+        return await verbs[verb](run, **told)
+
     async def _ask(self, run: str, take: Callable[[Knowledge], Decided | None]) -> Decided | None:
         number = number_of(run)
         stored = await self._participant.store.load_run(number)
@@ -398,7 +443,7 @@ class LocalControl(Reading):
                 await self._ask(run, take)
             return Acknowledged(outcome=said[0], message=_CANCELLED[said[0]])
 
-        return await self._verb("cancel", run, who, note, act)
+        return await self._run_verb("cancel", run, who, note, act)
 
     async def terminate(self, run: str, *, who: str = "", note: str | None = None) -> Acknowledged:
         """End a run at once; nothing is compensated."""
@@ -415,7 +460,7 @@ class LocalControl(Reading):
                 outcome="terminated", message="ended; nothing was compensated, and it is listed as dirty"
             )
 
-        return await self._verb("terminate", run, who, note, act)
+        return await self._run_verb("terminate", run, who, note, act)
 
     async def pause(self, run: str, *, who: str = "", note: str | None = None) -> Acknowledged:
         """Pause a run."""
@@ -425,7 +470,7 @@ class LocalControl(Reading):
             told = await self._pass_on("pause", run)
             return Acknowledged(outcome="paused", message=f"what runs goes on to its end, and nothing new begins{told}")
 
-        return await self._verb("pause", run, who, note, act)
+        return await self._run_verb("pause", run, who, note, act)
 
     async def resume(self, run: str, *, who: str = "", note: str | None = None) -> Acknowledged:
         """Resume a paused run."""
@@ -436,7 +481,7 @@ class LocalControl(Reading):
                 await self._participant.look_at_timers(d.knowledge)
             return Acknowledged(outcome="resumed", message=f"it goes on{await self._pass_on('resume', run)}")
 
-        return await self._verb("resume", run, who, note, act)
+        return await self._run_verb("resume", run, who, note, act)
 
     async def retry(
         self, run: str, position: str | None = None, *, who: str = "", note: str | None = None
@@ -462,7 +507,7 @@ class LocalControl(Reading):
                 )
             return Acknowledged(outcome="due", message=f"{', '.join(due)}: due now")
 
-        return await self._verb("retry", run, who, note, act)
+        return await self._run_verb("retry", run, who, note, act, position=position)
 
     async def resolve(
         self,
@@ -494,7 +539,9 @@ class LocalControl(Reading):
             await self._resolved(run, position, lambda k: decide.resolve(k, position, answer, self._now(), by_hand))
             return Acknowledged(outcome="resolved", message=f"{position}: recorded as done by hand")
 
-        return await self._verb("resolve", run, who, note, act)
+        return await self._run_verb(
+            "resolve", run, who, note, act, position=position, result=_json(result), reject=reject
+        )
 
     async def skip(self, run: str, position: str, *, who: str = "", note: str | None = None) -> Acknowledged:
         """Record a compensation as done although it is not; the run is listed as dirty."""
@@ -507,7 +554,7 @@ class LocalControl(Reading):
             await self._resolved(run, position, lambda k: decide.skip(k, position, self._now()))
             return Acknowledged(outcome="skipped", message=f"{position}: recorded as compensated; the run is dirty")
 
-        return await self._verb("skip", run, who, note, act)
+        return await self._run_verb("skip", run, who, note, act, position=position)
 
     async def _pass_on(self, verb: str, run: str) -> str:
         """Have everybody else who performs a part of a run do the same; say who was asked."""
@@ -587,6 +634,10 @@ _CANCELLED = {
     "past-pivot": "no effect: something was done that cannot be taken back",
     "already-ending": "no effect: it is ending already, or has ended",
 }
+
+
+def _json(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode()
 
 
 def _check_key(key: str) -> None:

@@ -116,7 +116,7 @@ class LocalLetters(LetterReading):
         first = 1 + (await store.entry_before(since_ms) if since_ms is not None else 0)
         last = await store.entry_before(until_ms + 1) if until_ms is not None else await store.last_entry()
         last = min(last, subscriber.position)  # what lies beyond is on its way to be applied for the first time
-        if (progress := self._inlet.note_progress()) is not None:
+        for progress in self._inlet.note_progress():
             await self._participant.record(progress)
         count = 0
         while events := await subscriber.log.between(first, last, PAGE):

@@ -8,10 +8,11 @@ events by one task each, oldest event to oldest wait, until one side is empty.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from itertools import islice
 
-from minuet.engine.row import Decision, InboxTaken
+from minuet.engine.row import Decision, InboxRow, InboxTaken
 from minuet.errors import StoreError
 from minuet.runtime.clock import WaitingClock
 from minuet.runtime.participant import Participant
@@ -31,11 +32,17 @@ class EventMatcher:
         self._is_looking = False
         self._busy: set[tuple[str, str]] = set()
         self._again: set[tuple[str, str]] = set()
+        self._news: asyncio.Future[None] | None = None
 
     def open(self) -> None:
         """Begin: bring together what is there already, and park what was kept too long."""
-        self._participant.spawn(self._catch_up())
+        self._participant.spawn(self._catch_up() if self._participant.ownership is None else self._watch())
         self._participant.spawn(self._expire())
+
+    def look(self) -> None:
+        """Look for what has come together now: others have recorded something, or more is owned."""
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def look_at(self, event: str, key: str) -> None:
         """See whether an event of this key and a wait for it are both there."""
@@ -88,7 +95,7 @@ class EventMatcher:
     async def _match(self, event: str, key: str) -> bool:
         """Give the oldest event to the oldest wait that takes it; True if there was such a pair."""
         store = self._participant.store
-        waits = await store.waits_for(event, key)
+        waits = await store.waits_for(event, key, self._participant.shards)
         if not waits:
             return False
         kept = await store.kept_events(event, key)
@@ -104,7 +111,7 @@ class EventMatcher:
         last = ("", "")
         while True:
             try:
-                found = await self._participant.store.keys_that_meet(*last, BATCH)
+                found = await self._participant.store.keys_that_meet(*last, BATCH, self._participant.shards)
             except StoreError:
                 await self._clock.sleep_ms(LOOK_AGAIN_MS)
                 continue
@@ -113,11 +120,23 @@ class EventMatcher:
             await self._bring_together(found)
             last = found[-1]
 
+    async def _watch(self) -> None:
+        """Catch up again and again: those who share the store record events for our waits."""
+        while True:
+            self._news = asyncio.get_running_loop().create_future()
+            if self._participant.shards:
+                await self._catch_up()
+            sleeping = asyncio.ensure_future(self._clock.sleep_ms(LOOK_AGAIN_MS))
+            try:
+                await asyncio.wait([sleeping, self._news], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sleeping.cancel()
+
     async def _expire(self) -> None:
         """Park events that nobody has waited for in their time: they are shown, and never dropped."""
         while True:
             try:
-                expired = await self._participant.store.expired_events(self._clock.now_ms(), BATCH)
+                expired = await self._expired()
             except StoreError:
                 expired = []
             if expired:
@@ -125,3 +144,8 @@ class EventMatcher:
                 decision.inbox_taken = [InboxTaken("parked", None, None, None, e.source, e.message) for e in expired]
                 self._participant.store.submit(decision)
             await self._clock.sleep_ms(LOOK_AGAIN_MS if len(expired) == BATCH else EXPIRE_EVERY_MS)
+
+    async def _expired(self) -> list[InboxRow]:
+        if not self._participant.sees_to("events that were kept too long"):
+            return []
+        return await self._participant.store.expired_events(self._clock.now_ms(), BATCH)

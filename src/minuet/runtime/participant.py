@@ -3,6 +3,9 @@
 All runs of a participant are decided in one thread, each input at once, and what was decided is carried out once
 it is durable. The one exception: while the store performs a transactional handler of a run, that run belongs to
 the store's thread (`Knowledge.owners`), and other inputs for it wait.
+
+Where several participants share the store, a run is known and decided only by whoever owns its shard; what is known of
+it is forgotten in the moment in which the shard is lost.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ import asyncio
 import contextlib
 import logging
 import traceback
-from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 from minuet.engine import bound, decide
 from minuet.engine.answer import Answer, Done
@@ -28,127 +31,39 @@ from minuet.engine.row import (
     Decision,
     EventRow,
     InboxRow,
+    Lease,
     RunChange,
     RunState,
-    SendingRow,
     TimerKey,
     TimerRow,
     WaitKey,
     WaitRow,
 )
-from minuet.errors import Busy, Conflict, MinuetError, NotFound, NotRunning, SecondCause, StoreError
+from minuet.errors import (
+    Busy,
+    Conflict,
+    MinuetError,
+    NotFound,
+    NotRunning,
+    SecondCause,
+    StaleOwner,
+    StoreError,
+    StoreUnavailable,
+)
 from minuet.ids import RunIds, op_key, parse_round, round_text, run_text
 from minuet.runtime.clock import WaitingClock
+from minuet.runtime.ends import Ends
 from minuet.runtime.handler import Handler
 from minuet.runtime.memory import Memory
 from minuet.runtime.outgoing import outgoing
+from minuet.runtime.ownership import Ownership
+from minuet.runtime.parts import Inward, Ledger, Matcher, Outward, Performer, Receipt, Timekeeper
 from minuet.runtime.transaction import TransactionalCall
 from minuet.runtime.view import Acknowledged
 
 log = logging.getLogger("minuet")
 
 DRAIN_ROUNDS = 100  # commits that may follow from what was under way when the program was told to stop
-
-
-class Timekeeper(Protocol):
-    """Who says when something is due."""
-
-    def add_timer(self, timer: TimerRow) -> None:
-        """Look at a timer when it is due."""
-        ...
-
-    def add_retry(self, action: Action) -> None:
-        """Look at an action when its delay is over."""
-        ...
-
-
-class Matcher(Protocol):
-    """Who brings events and waits together."""
-
-    def look_at(self, event: str, key: str) -> None:
-        """See whether an event of this key and a wait for it are both there."""
-        ...
-
-
-class Inward(Protocol):
-    """Who brings published events to reactions."""
-
-    def wake(self, published: Iterable[EventRow]) -> None:
-        """Look for events of these types: they are durable."""
-        ...
-
-    @property
-    def events(self) -> Collection[str]:
-        """The types of events that reactions here hear."""
-        ...
-
-    def since_ms(self, event: str) -> int:
-        """Give when the first reaction here began to hear events of this type; 0 where none does."""
-        ...
-
-
-class Outward(Protocol):
-    """Who tells others what is recorded here, where they share no store."""
-
-    def tell(self, d: Decided) -> None:
-        """Add to a decision what is to be told of it."""
-        ...
-
-    def publish(self, decision: Decision, events: Iterable[EventRow]) -> None:
-        """Have events sent to whoever hears them, once a decision is durable."""
-        ...
-
-    def send(self, rows: Iterable[SendingRow]) -> None:
-        """Send messages that have become durable."""
-        ...
-
-
-class Claim(Protocol):
-    """That an attempt has the turn of an effect."""
-
-    def until_durable(self, take: Callable[[], Decided | None]) -> Callable[[], Decided | None]:
-        """Have the turn given back when what an answer decides is durable."""
-        ...
-
-    def bearing(self, worked: Callable[[Decision | None, Exception | None], None]) -> Receipt:
-        """Be what a transactional handler bears; the turn is given back when that is settled."""
-        ...
-
-    def free(self) -> None:
-        """Give the turn back."""
-        ...
-
-
-class Ledger(Protocol):
-    """Who sees that an effect has one cause."""
-
-    def claim_of(self, action: Action, ticket: int) -> Claim | None:
-        """Give, once, the claim of an attempt that has its answer, or is handed to the store."""
-        ...
-
-    def by_hand(self, action: Action, answer: Answer) -> Answer:
-        """Add to what a person records what the ledger is told of it."""
-        ...
-
-
-class Receipt(Protocol):
-    """What a decision or work bears that belongs to no run."""
-
-    def settled(self, decision: Decision | None, error: Exception | None) -> None:
-        """Take what became of it."""
-        ...
-
-
-class Performer(Protocol):
-    """Who runs actions."""
-
-    def start(self, action: Action) -> None:
-        """Have an action performed."""
-        ...
-
-    def interrupt(self, action: Action) -> None:
-        """Cut off an attempt whose answer nobody waits for."""
-        ...
 
 
 class Participant:
@@ -162,12 +77,15 @@ class Participant:
         self.broken: dict[str, str] = {}  # digests whose plan cannot be loaded, and why
         self.awaited_events: dict[str, int] = {}  # types of events that some plan waits for, with their versions
         self.memory = Memory(runs_in_memory)
+        self.ends = Ends()
+        self.ownership: Ownership | None = None  # None: everything in this store is ours
+        self.taking_up: set[int] = set()  # shards whose runs somebody else has left, and which are being taken up
+        self.look_for_plan: Callable[[str], Awaitable[None]] | None = None  # by digest; where others may learn of plans
         self.late_answers = 0
         self.stopping = False
         self.is_closed = False
         self._deferred: dict[int, deque[Callable[[], None]]] = {}
         self._loading: dict[int, asyncio.Future[Knowledge | None]] = {}
-        self._ends: dict[int, list[asyncio.Future[None]]] = {}
         self._acknowledged: dict[int, asyncio.Future[None]] = {}
         self._reading: list[set[int]] = []  # for whoever reads runs: which have moved since
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -206,18 +124,23 @@ class Participant:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more run fits into memory, if need be in place of one that only waits."""
+        """Whether one more run may begin, if need be in place of one in memory that only waits."""
+        if self.ownership is not None and not self.ownership.owns_some:
+            return False
         return not self.stopping and self.memory.make_room()
 
     async def room(self, *, wait: bool) -> None:
-        """Wait until one more run fits into memory.
+        """Wait until one more run may begin: there is a shard for it, and it fits into memory.
 
         Raises:
-            Busy: there is no room (and `wait` is False), or the program is stopping.
+            Busy: there is no room (and `wait` is False), no shard comes, or the program is stopping.
         """
         while not self.stopping:
             if self.has_room:
                 return
+            if self.ownership is not None and not self.ownership.owns_some:
+                await self.ownership.until_some(wait=wait)
+                continue
             if not wait:
                 raise Busy(
                     f"{len(self.runs)} runs are in memory, and all have something to do",
@@ -226,28 +149,92 @@ class Participant:
             await self.memory.until_room()
         raise Busy("the program is stopping, and takes no new runs", remedy="Try again when it is back")
 
+    # Whose a run is
+
+    @property
+    def shards(self) -> Collection[int] | None:
+        """The shards of runs that are read here; None: all."""
+        return None if self.ownership is None else self.ownership.residues
+
+    def is_mine(self, run: int) -> bool:
+        """Say whether a run is decided here."""
+        return self.ownership is None or self.ownership.lease_of(run) is not None
+
+    def lease_for(self, run: int) -> Lease | None:
+        """Give the lease under which a run is decided here; None where all are.
+
+        Raises:
+            StaleOwner: somebody else decides it.
+        """
+        if self.ownership is None:
+            return None
+        if (lease := self.ownership.lease_of(run)) is None:
+            raise StaleOwner(
+                f"run {run_text(run)} is in shard {self.ownership.shard(run)}, which is not owned by this process",
+                remedy="Ask whoever owns it; a verb is passed on",
+                run=run_text(run),
+            )
+        return lease
+
+    def sees_to(self, duty: str) -> bool:
+        """Say whether this participant sees to what one of those who share the store has to see to."""
+        return self.ownership is None or self.ownership.lease_of_name(duty) is not None
+
+    def new_id(self) -> str:
+        """Give the id of a message, which nobody else gives to another one."""
+        id_ = run_text(self.ids.next(self.clock.now_ms()))
+        return id_ if self.ownership is None else f"{id_}-{self.ownership.owner}"
+
+    def lose(self, leases: Collection[Lease]) -> None:
+        """Forget everything about the runs of shards that are not owned any more, and cut off what they were doing."""
+        assert self.ownership is not None, "only what is shared can be lost"
+        shards = {lease.shard for lease in leases}
+        self.taking_up -= shards
+        for k in [k for k in self.runs.values() if k.lease is not None and k.lease.shard in shards]:
+            self._forget(k)
+
+    def busy(self) -> Mapping[int, int]:
+        """Count the runs that have something to do by the shard that they belong to."""
+        return Counter(k.lease.shard for k in self.runs.values() if k.lease is not None and k.load == 1)
+
+    async def watch_ends(self) -> None:
+        """Tell those who wait here for runs that end elsewhere."""
+        await self.ends.watch(self.store, self.clock, self.runs.__contains__)
+
     # Runs
 
     def begin(self, digest: str, key: str | None, input_: bytes | None) -> Decided:
         """Begin a run; there must be room. Acknowledge what it gives to know when it is durable."""
-        now = self.clock.now_ms()
-        d = decide.begin(self.programs[digest], self.ids.next(now), key, input_, now)
+        now, lease = self.clock.now_ms(), None
+        if self.ownership is None:
+            run = self.ids.next(now)
+        else:
+            lease = self.ownership.next_lease()
+            assert lease is not None, "there is no room where no shard is owned"
+            run = self.ids.next(now, lease.shard)
+        d = decide.begin(self.programs[digest], run, key, input_, now, lease)
         self.memory.keep(d.knowledge)
         self.submit(d)
         return d
 
     def meet(self, program: Program, run: int, key: str, home: str) -> Knowledge:
-        """Hear of a run for the first time; it is recorded with what is heard of it."""
+        """Hear of a run for the first time; it is recorded with what is heard of it. Raises StaleOwner."""
+        lease = self.lease_for(run)
         self.memory.make_room()
-        k = decide.meet(program, run, key, home, self.clock.now_ms())
+        k = decide.meet(program, run, key, home, self.clock.now_ms(), lease)
         self.memory.keep(k)
         return k
 
     async def load(self, run: int) -> Knowledge | None:
-        """Give a run's knowledge, folded from its rows if it is not in memory; None if there is no such run."""
+        """Give a run's knowledge, folded from its rows if it is not in memory; None if there is no such run.
+
+        Raises:
+            StaleOwner: somebody else knows it.
+        """
         if (k := self.runs.get(run)) is not None:
             return k
         if (loading := self._loading.get(run)) is None:
+            lease = self.lease_for(run)
             loading = self._loading[run] = asyncio.get_running_loop().create_future()
             try:
                 with self.reading() as moved:
@@ -255,7 +242,10 @@ class Participant:
                     while run in moved and run not in self.runs:
                         moved.clear()
                         stored = await self.store.load_run(run)
-                k = self.recall(stored, crashed=False) if stored is not None else None
+                if stored is not None:
+                    await self.know(stored.run.digest)
+                crashed = lease is not None and lease.shard in self.taking_up
+                k = self.recall(stored, crashed=crashed, lease=lease) if stored is not None else None
             except BaseException as e:
                 loading.set_exception(e)
                 loading.exception()  # nobody else may be waiting for it
@@ -277,11 +267,24 @@ class Participant:
         finally:
             self._reading = [other for other in self._reading if other is not moved]
 
-    def recall(self, stored: StoredRun, *, crashed: bool) -> Knowledge | None:
-        """Take a stored run into memory, and go on with it. None if it cannot be understood: it is quarantined."""
+    async def know(self, digest: str) -> None:
+        """See that a plan is known here that others may have brought."""
+        if digest not in self.programs and self.look_for_plan is not None:
+            await self.look_for_plan(digest)
+
+    def recall(self, stored: StoredRun, *, crashed: bool, lease: Lease | None) -> Knowledge | None:
+        """Take a stored run into memory, and go on with it. None if it cannot be understood: it is quarantined.
+
+        `lease`: the one that was held before it was read.
+
+        Raises:
+            StaleOwner: it is not held any more, so what was read may be out of date.
+        """
         row = stored.run
         if (k := self.runs.get(row.run)) is not None:
             return k
+        if self.lease_for(row.run) != lease:
+            raise StaleOwner(f"run {run_text(row.run)} was taken over while it was read", remedy="Read it again")
         if row.state == RunState.QUARANTINED:
             return None  # until somebody has mended it, and says so: `read_again`
         program = self.programs.get(row.digest)
@@ -289,7 +292,7 @@ class Participant:
             self.quarantine(stored, self.broken.get(row.digest, f"plan {row.digest[:8]} is not in this store"))
             return None
         try:
-            d = decide.recall(program, stored, self.clock.now_ms(), crashed=crashed)
+            d = decide.recall(program, stored, self.clock.now_ms(), crashed=crashed, lease=lease)
         except Exception as e:  # one run that cannot be understood must not disturb the others
             log.exception("run %s cannot be read from its facts", run_text(row.run))
             self.quarantine(stored, _reason(e))
@@ -305,18 +308,26 @@ class Participant:
         return k
 
     def quarantine(self, stored: StoredRun, reason: str) -> None:
-        """Set a run aside that cannot be understood, and say why."""
+        """Set a run aside that cannot be understood, and say why; somebody else's is left alone."""
         row = stored.run
         if row.state in ENDED or (row.state == RunState.QUARANTINED and row.reason == reason):
             return
+        if not self.is_mine(row.run):
+            return
         if (k := self.runs.get(row.run)) is not None:
             self._forget(k)  # it was read again in the meantime
-        decision = Decision(row.run)
+        decision = self._decision(row.run)
         decision.changes = [
             RunChange(RunState.QUARANTINED, 0, row.paused, row.dirty, reason, row.result, row.ended_at_ms, row.run)
         ]
         self.store.submit(decision)
-        self._wake_waiters(row.run)
+        self.ends.wake(row.run)
+
+    def _decision(self, run: int) -> Decision:
+        """Begin a decision about a run that is not in memory. Raises StaleOwner."""
+        decision = Decision(run)
+        decision.fence = self.lease_for(run)
+        return decision
 
     def submit(self, d: Decided) -> None:
         """Have a decision recorded; it is carried out once it is."""
@@ -419,6 +430,7 @@ class Participant:
                 is_awaited=is_awaited,
                 decide=settle,
                 token=k if claim is None else claim.bearing(lambda d, error: self._worked(k, d, error)),
+                basis=k.basis,
             )
         )
 
@@ -464,6 +476,8 @@ class Participant:
                 log.exception("an outcome could not be taken")
 
     def _take_outcome(self, decision: Decision | None, work: Any, error: Exception | None) -> None:
+        if error is not None and isinstance(error, StaleOwner) and self.ownership is not None:
+            self.ownership.refused(error, None if decision is None else decision.fence)
         if work is not None:
             token = work.token
             if isinstance(token, Knowledge):
@@ -531,37 +545,9 @@ class Participant:
         if self._acknowledged and (done := self._acknowledged.pop(id(d), None)) is not None and not done.done():
             done.set_result(None)
         if k.state in SETTLED:
-            self._wake_waiters(run)
+            self.ends.wake(run)
         if k.load != 1 and not k.uncommitted and not k.owners:
             self.memory.release(k)
-
-    def _wake_waiters(self, run: int, error: Exception | None = None) -> None:
-        for waiter in self._ends.pop(run, ()):
-            if waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
-
-    def ended(self, run: int) -> asyncio.Future[None]:
-        """Give a future that is done when nothing more happens by itself in the run: it has ended, or is parked.
-
-        It raises NotRunning when the program is closed before. Whoever does not wait for it any more says `unheard`.
-        """
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ends.setdefault(run, []).append(waiter)
-        return waiter
-
-    def unheard(self, run: int, waiter: asyncio.Future[None]) -> None:
-        """Forget a future that nobody waits for any more."""
-        if not waiter.cancel() and not waiter.cancelled():
-            waiter.exception()  # whoever gave it up knows
-        waiters = self._ends.get(run, [])
-        if waiter in waiters:
-            waiters.remove(waiter)
-            if not waiters:
-                del self._ends[run]
 
     # What was not recorded
 
@@ -570,14 +556,19 @@ class Participant:
             done.set_exception(error)
         if d.decision.runs:  # it has not even begun
             self.memory.drop(d.knowledge)
-            self._wake_waiters(d.knowledge.run, error)
+            self.ends.wake(d.knowledge.run, error)
+            if isinstance(error, StoreUnavailable):
+                self.spawn(self._load_again(d.knowledge.run))  # or it has, and nobody was told
+        elif d.decision.inbox_taken and isinstance(error, Conflict):
+            if self._forget(d.knowledge):  # somebody else was quicker to take the event
+                self.spawn(self._load_again(d.knowledge.run))
         else:
             self._failed(d.knowledge, error)
 
     def _failed(self, k: Knowledge, error: Exception) -> None:
         """Forget what is in memory about a run: what is true is what is stored. Then fold it anew, or set it aside."""
-        if not self._forget(k):
-            return
+        if not self._forget(k) or isinstance(error, StaleOwner):
+            return  # whoever owns it goes on with it
         if isinstance(error, StoreError | SecondCause):  # asked again, the ledger says by what it was done
             self.spawn(self._load_again(k.run))
             return
@@ -589,6 +580,7 @@ class Participant:
             return False
         for action in k.pending.values():
             self.worker.interrupt(action)
+            action.state = "over"  # also one that waits for a slot, or whose writes the store is about to record
         k.state, k.result = RunState.RUNNING, None  # whoever waits with it in hand is not to take it for the end
         return True
 
@@ -598,6 +590,8 @@ class Participant:
             await self.clock.sleep_ms(delay_ms)
             try:
                 await self.load(run)
+            except StaleOwner:
+                return
             except StoreError:
                 delay_ms = min(delay_ms * 2, 5_000)
             else:
@@ -683,10 +677,10 @@ class Participant:
             timers=stored.timers,
             waits=stored.waits,
         )
-        k = self.recall(fresh, crashed=False)
+        k = self.recall(fresh, crashed=False, lease=self.lease_for(row.run))
         if k is None:
             raise Conflict(f"run {run_text(row.run)} still cannot be understood", remedy="See its reason: minuet show")
-        decision = Decision(row.run)
+        decision = self._decision(row.run)
         decision.changes = [RunChange(k.state, k.load, k.paused, k.dirty, k.reason, k.result, k.ended_at_ms, k.run)]
         await self.record(decision)
         return Acknowledged(outcome="due", message="read again; it goes on")
@@ -694,7 +688,7 @@ class Participant:
     async def give_up(self, stored: StoredRun) -> None:
         """End a run that cannot be understood: so nothing of it can be compensated."""
         row = stored.run
-        decision = Decision(row.run)
+        decision = self._decision(row.run)
         decision.changes = [RunChange(RunState.TERMINATED, None, 0, 1, row.reason, None, self.clock.now_ms(), row.run)]
         decision.attempts_done = [AttemptKey(a.run, a.position, a.round, a.direction) for a in stored.attempts]
         decision.timers_done = [TimerKey(t.run, t.position, t.round, t.purpose) for t in stored.timers]
@@ -741,8 +735,7 @@ class Participant:
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=1)
         self.memory.close()
-        for run in list(self._ends):
-            self._wake_waiters(run, NotRunning("the program was closed", remedy="Open it again: the run goes on"))
+        self.ends.close(NotRunning("the program was closed", remedy="Open it again: the run goes on"))
 
 
 def _reason(error: Exception) -> str:

@@ -23,6 +23,7 @@ BATCH = 256
 IN_MEMORY = 10_000  # beyond that what is committed is read again when its turn comes
 TRY_AGAIN_MS = 200
 TRY_AGAIN_AT_MOST_MS = 5_000
+LOOK_EVERY_MS = 30_000  # what a process has left that owned nothing; sent by several it is heard once
 
 
 class Relay:
@@ -55,6 +56,18 @@ class Relay:
             self._ready.extend(rows)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def look(self) -> None:
+        """Send what is only in the store: somebody who shares it may have left it there."""
+        self._is_behind = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def watch(self) -> None:
+        """Look now and then, where somebody shares the store."""
+        while True:
+            await self._participant.clock.sleep_ms(LOOK_EVERY_MS)
+            self.look()
 
     async def _run(self) -> None:
         delay_ms = TRY_AGAIN_MS

@@ -125,6 +125,8 @@ class Remote:
             after = rows[-1][0]
             by_home: dict[str, list[str]] = {}
             for run, home in rows:
+                if not self._participant.is_mine(run):
+                    continue
                 by_home.setdefault(home, []).append(run_text(run))
             await self._say([self._envelope(home, "over?", {"runs": runs}) for home, runs in by_home.items()])
 
@@ -145,17 +147,34 @@ class Remote:
         def over(state: str) -> Callable[[Knowledge], Decided | None]:
             return lambda k: decide.over(k, state, participant.clock.now_ms())
 
-        for text, state in _data(envelope)["runs"].items():
-            if (run := parse_run(text)) is not None:
+        told: dict[str, str] = _data(envelope)["runs"]
+        for text, state in told.items():
+            if (run := parse_run(text)) is None:
+                continue
+            if not participant.is_mine(run):
+                await self._tell_owner(envelope, run, state)
+            else:
                 with suppress(NotFound, Conflict):  # it has ended here too
                     await participant.ask(run, over(state))
+
+    async def _tell_owner(self, envelope: Envelope, run: int, state: str) -> None:
+        """Leave it for the owner of a run that it is over."""
+        passing, text = self._exchange.passing, run_text(run)
+        if passing is not None:
+            one = envelope._replace(
+                id=f"{envelope.id}:{text}",
+                data=msgspec.json.encode({"runs": {text: state}}),
+                key=text,
+                attributes={**envelope.attributes, "minuetrun": text},
+            )
+            await passing.leave(one, run)
 
     def _envelope(self, to: str, verb: str, data: Mapping[str, Any]) -> Envelope:
         now, here = self._participant.clock.now_ms(), self._exchange.address
         attributes: dict[str, str | int] = {"minuetkind": "command", "minuetverb": verb, "minuetto": to}
         if "run" in data:
             attributes["minuetrun"] = data["run"]
-        id_ = f"{verb}:{to}:{run_text(self._participant.ids.next(now))}"  # asked again it is another message
+        id_ = f"{verb}:{to}:{self._participant.new_id()}"  # asked again it is another message
         key, type_ = data.get("key", to), f"minuet.run.{verb.rstrip('?')}"
         return Envelope(f"{to}.commands", id_, f"/{here}", type_, key, now, attributes, msgspec.json.encode(data))
 

@@ -26,6 +26,8 @@ class Retention:
     async def _run(self) -> None:
         while True:
             await self._clock.sleep_ms(LOOK_EVERY_MS)
+            if not self._participant.sees_to("retention"):
+                continue
             forgotten = BATCH
             while forgotten == BATCH:
                 try:

@@ -19,7 +19,7 @@ from minuet.engine.inbox import Delivery, Policy
 from minuet.engine.lane import Lanes
 from minuet.engine.port import StoredDelivery
 from minuet.engine.row import Decision, DeliveryKey, DeliveryRow, EventRow, Messages, SubscriptionRow
-from minuet.errors import Conflict, SecondCause, StoreError
+from minuet.errors import Conflict, SecondCause, StaleOwner, StoreError
 from minuet.runtime.acting import ActingReaction
 from minuet.runtime.buffer import Buffer
 from minuet.runtime.event_log import EventLog
@@ -104,6 +104,11 @@ class Subscriber:
     def name(self) -> str:
         """Give `service.reaction`."""
         return self.policy.name
+
+    @property
+    def row(self) -> SubscriptionRow:
+        """Give its row as it was recorded, or submitted, last."""
+        return self._row
 
     @property
     def since_ms(self) -> int:
@@ -311,6 +316,8 @@ class Subscriber:
 
     def start(self, delivery: Delivery) -> None:
         """Have an event applied whose turn has come, unless something speaks against it."""
+        if self._stopping:
+            return
         if (objection := inbox.objection(self.policy, delivery)) is not None:
             if objection[0] == Reason.HOP_LIMIT:
                 self._participant.spawn(self._dead_in_circle(delivery, objection[1]))
@@ -447,8 +454,10 @@ class Subscriber:
             self._taking_back.forgotten(entry)
 
     def _not_recorded(self, delivery: Delivery, error: Exception) -> None:
-        if isinstance(error, Conflict) and "applied" in error.subject:  # its row has no meaning any more
-            decision = Decision()
+        if isinstance(error, StaleOwner):
+            self.abandon()
+        elif isinstance(error, Conflict) and "applied" in error.subject:  # its row has no meaning any more
+            decision = self.policy.decision()
             decision.ensure_messages().deliveries_done = [DeliveryKey(self.policy.subscription, delivery.entry)]
             decision.token = _Told(lambda *_: None)
             self._store.submit(decision)
@@ -481,7 +490,7 @@ class Subscriber:
         self._put_aside(kept, "early")
 
     def _put_aside(self, deliveries: list[Delivery], state: str) -> None:
-        if not deliveries:
+        if not deliveries or self._stopping:
             return
         decision = inbox.hold(self.policy, deliveries, self._now(), state=state)
         decision.token = _Told(lambda _, error: self._is_aside(deliveries, state, error))
@@ -535,6 +544,16 @@ class Subscriber:
             self._lanes.hold_back(key)
             self._to_drain[key] = None
         self.wake()
+
+    def abandon(self) -> None:
+        """End at once: somebody else performs it by now, and goes on from what is recorded."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self.wake()
+        if self._acting is not None:
+            self._acting.abandon()
+        self._participant.spawn(self.slots.stop(0))
 
     async def stop(self, grace_ms: int) -> None:
         """Begin nothing more; wait for what is under way, at most this long, then cut it off."""

@@ -8,7 +8,7 @@ from minuet.engine import inbox
 from minuet.engine.dead_letter import Reason
 from minuet.engine.inbox import Delivery, Policy
 from minuet.engine.port import LetterFilter
-from minuet.engine.row import Decision, DeliveryKey
+from minuet.engine.row import DeliveryKey
 from minuet.runtime.participant import Participant
 
 log = logging.getLogger("minuet")
@@ -36,7 +36,7 @@ async def begin_anew(participant: Participant, policy: Policy) -> None:
         left.update(d.entry for d in await store.deliveries_streamed(subscription) if d.state in ("early", "held"))
         if not left:
             break
-        decision = Decision()
+        decision = policy.decision()
         decision.ensure_messages().deliveries_done = [DeliveryKey(subscription, entry) for entry in left]
         await participant.record(decision)
         dropped += len(left)
@@ -51,7 +51,7 @@ async def _revive(participant: Participant, policy: Policy) -> None:
         now = participant.clock.now_ms()
         known = [x for x in letters if x.event.version <= policy.version]
         if known:
-            decision = Decision()
+            decision = policy.decision()
             decision.ensure_messages().deliveries = [inbox.make_due(x.delivery, now) for x in known]
             await participant.record(decision)
         last = letters[-1].delivery

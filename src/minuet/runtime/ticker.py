@@ -33,6 +33,7 @@ class Ticker:
         self._heap: list[tuple[int, int, TimerRow | Action]] = []
         self._in_heap: set[TimerRow] = set()
         self._changed = asyncio.Event()
+        self._poll_now = False
         self._task: asyncio.Task[None] | None = None
 
     def add_timer(self, timer: TimerRow) -> None:
@@ -44,6 +45,11 @@ class Ticker:
     def add_retry(self, action: Action) -> None:
         """Look at an action when its delay is over."""
         self._push(action.next_at_ms, action)
+
+    def look(self) -> None:
+        """Ask the store what is due: there may be more than was here when it was asked before."""
+        self._poll_now = True
+        self._changed.set()
 
     def _push(self, due_at_ms: int, what: TimerRow | Action) -> None:
         heapq.heappush(self._heap, (due_at_ms, next(self._count), what))
@@ -64,11 +70,14 @@ class Ticker:
         poll_ms, polled_ms = 0, 0
         while True:
             now = self._clock.now_ms()
-            if now >= poll_ms or now < polled_ms:  # it is time, or the clock has been put back
+            if now >= poll_ms or now < polled_ms or self._poll_now:  # it is time, or the clock has been put back
+                self._poll_now = False
                 polled_ms, poll_ms = now, await self._poll(now)
             await self._look(now)
             next_ms = min(poll_ms, self._heap[0][0]) if self._heap else poll_ms
             self._changed.clear()
+            if self._poll_now:
+                continue
             if next_ms <= self._clock.now_ms():
                 await self._clock.sleep_ms(0)
                 continue
@@ -105,8 +114,8 @@ class Ticker:
         """Ask the store what is due soon; gives when to ask again: sooner where there is more than one page of it."""
         store = self._participant.store
         try:
-            timers = await store.timers_due(now + NEAR_MS, PAGE)
-            attempts = await store.attempts_due(now, PAGE)
+            timers = await store.timers_due(now + NEAR_MS, PAGE, self._participant.shards)
+            attempts = await store.attempts_due(now, PAGE, self._participant.shards)
             for timer in timers:
                 self.add_timer(timer)
             for attempt in attempts:

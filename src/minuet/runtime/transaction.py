@@ -14,8 +14,8 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any, cast
 
 from minuet.contracts.handler import Row
-from minuet.engine.basis import Basis
 from minuet.engine.answer import Answer, Done, Failed
+from minuet.engine.basis import Basis
 from minuet.engine.port import Statement
 from minuet.engine.row import Decision
 from minuet.errors import ForeignAwait

@@ -52,6 +52,7 @@ class Worker:
         self._slots: Slots[Action] = Slots(self, clock, limit=slots, name="minuet-slot")
         self._watchdog: asyncio.Task[None] | None = None
         self._transaction = StatementTransaction()
+        self.may_begin: Callable[[Action], bool] | None = None  # None: whatever is due is ours
         self.ledger: Ledger | None = None  # None: no action here takes effect once for a key
         self.start: Callable[[Action], None] = (
             self._slots.put
@@ -86,6 +87,8 @@ class Worker:
         """Say how long an action may take; False if it was called off while it waited for a slot."""
         if action.state != "running":
             return False
+        if self.may_begin is not None and not self.may_begin(action):
+            return False  # whoever owns the run by now performs it
         if self._watchdog is None:
             self._watchdog = asyncio.get_running_loop().create_task(watch([self._slots], self._clock))
         about = action.rule.about

@@ -93,8 +93,8 @@ async def test_waiting_in_pieces_leaves_nothing_behind() -> None:
         run = await app.start(let_in, "front")
         for _ in range(20):
             assert (await app.control.wait(run.id, 0.001)).state == "running"
-        assert app.control._participant._ends == {}
+        assert not app.control._participant.ends
 
 
 async def _are_heard(app: App, count: int) -> bool:
-    return len(app.control._participant._ends) == count
+    return len(app.control._participant.ends) == count
