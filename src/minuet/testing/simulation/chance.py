@@ -2,6 +2,7 @@
 
 Each name has a stream of its own. Whether a fault strikes is drawn with `strikes`; the n-th that did so under a name is
 known as `name#n`. A world that failed can thus be tried again with some of its faults only: that is how it is shrunk.
+So can the order in which processes go on: it is drawn under the name `order`, or else the first one goes on.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+ORDER = "order"
+
 
 class Chance:
-    """The chance of one world. `only`: of all faults that would strike, those of these names; None: all do."""
+    """The chance of one world. `only`: of what would strike, what has these names, and `order` perhaps; None: all."""
 
     def __init__(self, seed: int, *, only: Collection[str] | None = None) -> None:
         self.seed = seed
@@ -61,6 +64,8 @@ class Chance:
 
     def pick(self, name: str, among: Sequence[T]) -> T:
         """Draw one of several."""
+        if name == ORDER and self._only is not None and ORDER not in self._only:
+            return among[0]
         return among[int(self.stream(name).random() * len(among))]
 
     @property

@@ -134,3 +134,12 @@ def test_worlds_differ_in_what_goes_wrong_in_them() -> None:
     assert Faults().drawn(Chance(1)).none
     assert Faults(duplicate=1.0).drawn(Chance(4)).duplicate <= 0.5
     assert max(Faults(crash=1.0).drawn(Chance(seed)).crash for seed in range(50)) > 1
+
+
+def test_the_order_of_processes_is_drawn_unless_only_other_things_are_wanted() -> None:
+    def drawn(chance: Chance) -> set[str]:
+        return {chance.pick("order", "abc") for _ in range(30)}
+
+    assert drawn(Chance(3)) == drawn(Chance(3, only=["order"])) == set("abc")
+    assert drawn(Chance(3, only=["fault#1"])) == {"a"}
+    assert {Chance(n, only=[]).pick("another", "abc") for n in range(30)} == set("abc")
