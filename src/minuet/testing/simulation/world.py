@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minuet.contracts.service import service_spec
-from minuet.engine.invariant import History
+from minuet.engine.invariant import History, without_row
 from minuet.engine.row import Decision
+from minuet.ids import run_text
 from minuet.plans.plan import Plan, make_plan
 from minuet.runtime.app import App
 from minuet.runtime.settings import Settings
@@ -40,6 +41,12 @@ SHARDS = 8
 LEASE_MS = 10_000
 ENDS_WITHIN_S = 3_600.0  # of simulated time, after the faults have stopped
 LOOK_EVERY_S = 0.25
+_COUNTED = {
+    "facts": "select count(*) from minuet_fact",
+    "compensations": "select count(*) from minuet_fact where label = 'compensated'",
+    "tombstones": "select count(*) from minuet_attempt where state = 'tombstone'",
+    "dead_letters": "select count(*) from minuet_delivery where state in ('dead', 'skipped')",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +86,14 @@ class World:
     """One world. Make it, `run` a scenario in it once, and close it."""
 
     def __init__(
-        self, build: Build, *, seed: int, layout: Layout, faults: Faults, only: Collection[str] | None = None
+        self,
+        build: Build,
+        *,
+        seed: int,
+        layout: Layout,
+        faults: Faults,
+        only: Collection[str] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.build = build
         self.seed = seed
@@ -91,9 +105,14 @@ class World:
         self.violations: list[str] = []
         self.story: list[tuple[float, str, str]] = []
         self.outsides: dict[str, Outside] = {}
+        self.checks: list[Callable[[World], list[str]]] = []  # done when everything has come to its end
         self.acknowledged: dict[str, str] = {}  # run id by key: what somebody was told has begun
         self.settings = replace(
-            Settings(observer=False, lease_ms=LEASE_MS), store_per_service=layout.is_apart, styles=dict(layout.styles)
+            settings or Settings(),
+            observer=False,
+            lease_ms=LEASE_MS,
+            store_per_service=layout.is_apart,
+            styles=dict(layout.styles),
         )
         self._plans: dict[str, Plan] | None = None
         app = build(self)
@@ -176,9 +195,9 @@ class World:
 
     def _recorded(self, where: str, process: str, decision: Decision) -> None:
         if decision.facts or decision.changes or decision.runs:
-            facts = ", ".join(f"{f.position}{'.' + f.round if f.round else ''} {f.label}" for f in decision.facts)
-            states = ", ".join(c.state for c in decision.changes)
-            self.note(process, f"recorded {facts}{' -> ' if states else ''}{states}")
+            facts = [f"{f.position}{f'[{f.round}]' if f.round else ''} {f.label}" for f in decision.facts]
+            told = ", ".join([*("begun" for _ in decision.runs), *facts, *(f"-> {c.state}" for c in decision.changes)])
+            self.note(process, f"run {run_text(decision.run)}: {told}")
         self.violations += self.history.take(where, decision)
 
     # Running
@@ -205,11 +224,15 @@ class World:
                 self.violations += [f"does not end: {what}" for what in left[:20]]
                 break
             await asyncio.sleep(LOOK_EVERY_S)
-        self.violations += self.history.at_the_end(self._stored(), self._programs())
+        stored = self._stored()
+        self.violations += self.history.at_the_end(stored, self._programs())
+        self.violations += without_row(self.acknowledged, stored)
         for outside in self.outsides.values():
             self.violations += [
                 f"{outside.name}: {kind} {key} took effect {n} times" for kind, key, n in outside.twice()
             ]
+        for check in self.checks:
+            self.violations += check(self)
         self.violations += self.loop.failures
 
     def _stored(self) -> Mapping[int, Mapping[str, Any]]:
@@ -227,6 +250,10 @@ class World:
         counts = self.chance.counts
         counts["commits"] = sum(d.commits for d in self.databases.values())
         counts["stale_owner"] = sum(d.refused_stale for d in self.databases.values())
+        counts["restarts"] = sum(m.starts - 1 for m in self.members)
+        counts["redelivered"] = 0 if self.broker is None else self.broker.redelivered
+        for name, query in _COUNTED.items():
+            counts[name] = sum(n for d in self.databases.values() for (n,) in d.query(query))
         trace = hashlib.sha256("\n".join(f"{t:.6f} {where} {what}" for t, where, what in self.story).encode())
         home = self.databases["home"]
         states = dict(home.query("select state, count(*) from minuet_run group by state"))
