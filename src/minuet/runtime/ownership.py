@@ -25,6 +25,7 @@ from minuet.runtime.clock import WaitingClock
 log = logging.getLogger("minuet")
 
 LOOK_EVERY_MS = 1_000
+BELIEVED_MS = 3_000  # whoever owns nothing says so again each time that it looks
 WAIT_LEASES = 2  # how many leases' time somebody waits here for a first shard
 
 
@@ -149,7 +150,7 @@ class Ownership:
 
     def wanted_by(self, owner: str) -> None:
         """Take that somebody owns nothing and wants something."""
-        self._wanting[owner] = self._clock.monotonic_ms() + self.lease_ms
+        self._wanting[owner] = self._clock.monotonic_ms() + BELIEVED_MS
 
     # Taking and giving
 
