@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 # Each shows a few of what it finds.
 _UNENDED = "select run, state from minuet_run where state in ('running', 'compensating') order by run limit 5"
 _BUSY = """
-    select run, state from minuet_run where load = 1 and state not in ('stuck', 'quarantined') order by run limit 5
+    select run, state from minuet_run where load = 1 and paused = 0 and state not in ('stuck', 'quarantined')
+    order by run limit 5
 """
 _UNSENT = "select message from minuet_sending order by entry limit 5"
 _PASSED = "select message from minuet_passed where answer is null order by message limit 5"
@@ -34,10 +35,15 @@ def unsettled(world: World) -> list[str]:
 
     A run that is parked waits for a person, and is at its end as far as this goes.
     """
+    unended = [f"home: run {run_text(run)} is {state}" for run, state in world.databases["home"].query(_UNENDED)]
+    return list(dict.fromkeys([*unended, *under_way(world)]))
+
+
+def under_way(world: World) -> list[str]:
+    """Say what goes on by itself: as `unsettled`, without the runs that wait for time to pass, or for an event."""
     left = [f"{m.name} is not up" for m in world.members if not m.is_up]
     for name, database in world.databases.items():
-        unended = _UNENDED if name == "home" else _BUSY
-        left += [f"{name}: run {run_text(run)} is {state}" for run, state in database.query(unended)]
+        left += [f"{name}: run {run_text(run)} is {state}" for run, state in database.query(_BUSY)]
         left += [f"{name}: {message} is not sent" for (message,) in database.query(_UNSENT)]
         left += [f"{name}: {message} is not taken by its owner" for (message,) in database.query(_PASSED)]
         left += [f"{name}: delivery {s}/{e} is {state}" for s, e, state in database.query(_DELIVERIES)]
