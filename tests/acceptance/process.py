@@ -18,18 +18,19 @@ from minuet.runtime.http_client import HttpControl
 MINUET = Path(sysconfig.get_path("scripts")) / "minuet"
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 60.0
 
 
 class Process:
-    """`minuet run APP` over one SQLite file; it listens at the same port each time."""
+    """`minuet run APP [WORDS]` over one SQLite file; it listens at the same port each time."""
 
-    def __init__(self, app: str, store: Path, **environment: str) -> None:
+    def __init__(self, app: str, store: Path, *words: str, **environment: str) -> None:
         self.store = store
         self.log = store.with_suffix(".log")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.began_s = 0.0
-        self._words = ["run", app, "--store", str(store), "--port", str(self.port)]
+        self._words = ["run", app, "--store", str(store), "--port", str(self.port), *words]
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,14 +49,17 @@ class Process:
         """Start it; it does not answer yet."""
         assert not self.is_alive
         self.began_s = monotonic()
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, str(MINUET), *self._words],
-                env={**os.environ, **self._environment},
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-            )
+        self._process = self._popen()
+
+    async def second(self) -> int:
+        """Start another one over the same file, which is to end by itself, and give its exit code."""
+        other = self._popen()
+        try:
+            return await _ended(other)
+        finally:
+            if other.poll() is None:
+                other.kill()
+                other.wait()
 
     async def answers(self) -> None:
         """Wait until it answers."""
@@ -81,20 +85,28 @@ class Process:
         self._process.kill()
         self._process.wait()
 
+    def pause(self) -> None:
+        """Stop it where it is: `kill -STOP`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on as if nothing had happened: `kill -CONT`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def terminate(self) -> None:
         """Send it SIGTERM."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
-    async def ended(self, timeout_s: float = 60.0) -> int:
+    async def ended(self) -> int:
         """Wait for its end, and give its exit code."""
         assert self._process is not None
-        until = monotonic() + timeout_s
-        while (code := self._process.poll()) is None:
-            if monotonic() > until:
-                raise TimeoutError(f"it does not end:\n{self.said()}")
-            await asyncio.sleep(0.02)
-        return code
+        try:
+            return await _ended(self._process)
+        except TimeoutError:
+            raise TimeoutError(f"it does not end:\n{self.said()}") from None
 
     async def stop(self) -> int:
         """Tell it to stop, and give its exit code."""
@@ -109,6 +121,23 @@ class Process:
     def said(self) -> str:
         """Give the end of what it printed and logged."""
         return self.log.read_text(errors="replace")[-4_000:] if self.log.exists() else ""
+
+    def _popen(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, str(MINUET), *self._words],
+                env={**os.environ, **self._environment},
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+            )
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    async with asyncio.timeout(END_TIMEOUT_S):
+        while (code := process.poll()) is None:
+            await asyncio.sleep(0.02)
+        return code
 
 
 def free_port() -> int:

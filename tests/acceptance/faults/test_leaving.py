@@ -10,7 +10,8 @@ import pytest
 
 from minuet import Client
 from tests.acceptance.errands import entries
-from tests.acceptance.kills import Eyes, Load
+from tests.acceptance.kills_errands import ErrandLoad
+from tests.acceptance.kills_victim import Eyes
 from tests.acceptance.process import Process
 
 pytestmark = pytest.mark.asyncio
@@ -27,7 +28,7 @@ async def test_a_process_that_is_told_to_leave_under_load_leaves_nothing_undone(
         await process.start()
         eyes = Eyes(process.store)
         async with Client(process.url) as client:
-            load = Load(client, random.Random(7))
+            load = ErrandLoad(client, random.Random(7))
             working = asyncio.create_task(load.work())
             for _ in range(3):
                 await asyncio.sleep(0.7)
