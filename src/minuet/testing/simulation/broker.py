@@ -440,9 +440,8 @@ class _Group:
         return [tag for tag, (_, holder) in self.open.items() if holder is member]
 
     def forget(self) -> None:
-        """Leave out what was lost."""
+        """Leave out what was lost; what members have, and what comes later, is left out when it comes."""
         self._waiting = deque(message for message in self._waiting if not message.is_lost)
-        self.acknowledge([tag for tag, (message, _) in self.open.items() if message.is_lost])
 
     def wake(self) -> None:
         """See, in the next turn of the world, what is to be delivered."""

@@ -75,6 +75,7 @@ def test_nothing_strikes_once_all_is_calm() -> None:
     assert not chance.strikes("fault", 1)
     assert not chance.happens("fault")
     assert chance.struck == []
+    assert chance.tried == {}
     chance.is_calm = False
     assert chance.strikes("fault", 1)
     assert chance.struck == ["fault#1"]

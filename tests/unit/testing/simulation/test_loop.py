@@ -245,6 +245,24 @@ def test_closing_leaves_the_interpreter_as_it_was() -> None:
     assert state() == before
 
 
+def test_closing_leaves_a_debugger_as_it_was() -> None:
+    loop = SimulationLoop(Chance(1))
+    Process(loop, "p").spawn(asyncio.sleep(1))
+    loop.call_outside(0.5, loop.stop)
+    loop.run_forever()
+    before = sys.gettrace()
+
+    def trace(*_: object) -> None:
+        pass
+
+    sys.settrace(trace)
+    try:
+        loop.close()
+        assert sys.gettrace() is trace
+    finally:
+        sys.settrace(before)
+
+
 def test_what_a_crashed_process_was_about_to_do_is_not_done(loop: SimulationLoop) -> None:
     done: Done = []
     process = Process(loop, "p")
@@ -253,11 +271,20 @@ def test_what_a_crashed_process_was_about_to_do_is_not_done(loop: SimulationLoop
     process.crash()
     process.call(done.append, "after all")
     process.spawn(asyncio.sleep(0))
-    process.pause()
-    process.resume()
     loop.run_forever()
     assert done == []
     assert loop.time() == 0, "a timer of a dead process moved the time"
+
+
+def test_whoever_crashes_while_it_is_paused_does_not_go_on(loop: SimulationLoop) -> None:
+    done: Done = []
+    process = Process(loop, "p")
+    process.pause()
+    process.call(done.append, "soon")
+    process.crash()
+    process.resume()
+    loop.run_forever()
+    assert done == []
 
 
 def test_a_crash_is_told_in_the_world_and_once(loop: SimulationLoop) -> None:
@@ -423,8 +450,12 @@ def test_a_deadlock_says_who_waits_and_where(loop: SimulationLoop) -> None:
     assert "reserve" not in said
 
 
-def test_a_circle_without_time_says_who_goes_round(loop: SimulationLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_module, "STEPS_AT_ONCE_MAX", 100)
+
+
+def test_a_circle_without_time_says_who_goes_round(short: None, loop: SimulationLoop) -> None:
 
     async def spins() -> None:
         await asyncio.sleep(1)  # the bound counts from the last instant
@@ -437,9 +468,7 @@ def test_a_circle_without_time_says_who_goes_round(loop: SimulationLoop, monkeyp
     assert f"  shop: busy at {spins.__qualname__}, line" in str(caught.value)
 
 
-def test_whoever_lets_time_pass_is_not_in_a_circle(loop: SimulationLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_module, "STEPS_AT_ONCE_MAX", 100)
-
+def test_whoever_lets_time_pass_is_not_in_a_circle(short: None, loop: SimulationLoop) -> None:
     async def works() -> None:
         for _ in range(200):
             await asyncio.sleep(0.001)

@@ -88,11 +88,12 @@ def test_what_took_effect_twice_is_told(town: Make) -> None:
         for key in ("o-1", "o-2", "o-1", "o-3", "o-1"):
             await t.bank.call("charge", key, 10)
         await t.bank.call("refund", "o-2", -10)
+        await t.bank.call("refund", "o-2", -10)
 
     t.run(work())
     assert t.bank.count("charge", "o-1") == 3
     assert t.bank.net("o-1") == 30
-    assert t.bank.twice() == [("charge", "o-1", 3)]
+    assert t.bank.twice() == [("charge", "o-1", 3), ("refund", "o-2", 2)]
 
 
 def test_a_lost_call_had_no_effect(town: Make) -> None:
