@@ -1,0 +1,172 @@
+"""Several workers share a store: a reaction is performed by the owner of its subscription, and by nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from minuet import Service, Transaction, event, injected, on
+from minuet.engine.row import Decision, SubscriptionRow
+from minuet.errors import StaleOwner
+from minuet.ids import shard_of_name
+from tests.unit.runtime.sharing import LEASE_S, Cluster, Worker, cluster, play, until
+
+
+@event("shop.sold", version=1, key="item")
+@dataclass
+class Sold:
+    item: str
+    count: int
+
+
+class Counting(Service):
+    def __init__(self, worker: Worker, seen: list[tuple[str, str]]) -> None:
+        self.worker = worker
+        self.seen = seen
+
+    async def setup(self, tx: Transaction) -> None:
+        await tx.execute("create table if not exists entry (id integer primary key, what text)")
+
+    @on(Sold)
+    async def tally(self, sold: Sold, *, tx: Transaction = injected()) -> None:
+        self.seen.append((self.worker.name, sold.item))
+        await tx.execute("insert into entry (what) values (?)", f"tally {sold.item}")
+
+    @on(Sold, order_key="item")
+    async def ship(self, sold: Sold) -> None:
+        await asyncio.sleep(2)
+        self.seen.append((self.worker.name, f"ship {sold.item}"))
+
+    @on(Sold, cardinality="all")
+    async def forget(self, sold: Sold) -> None:
+        self.seen.append((self.worker.name, f"forget {sold.item}"))
+
+
+def made(seen: list[tuple[str, str]], **more: Any) -> Any:
+    def build(worker: Worker) -> Sequence[Service]:
+        return [Counting(worker, seen)]
+
+    return cluster(build, [], **more)
+
+
+def owner_of(c: Cluster, name: str) -> Worker | None:
+    shard = shard_of_name(name, c.shards or 1)
+    found = [w for w in c.workers if w.process.is_alive and shard in w.shards]
+    return found[0] if len(found) == 1 else None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_event_is_applied_once_by_the_owner_of_the_subscription(seed: int) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def script(c: Cluster) -> None:
+        a, b = await c.started("a", "b")
+        for n in range(10):
+            await (a, b)[n % 2].send(Sold(f"{n}", n))
+        await until(lambda: len(seen) == 10 + 10 + 20)
+        await asyncio.sleep(5)
+        for name in ("tally", "ship"):
+            owner = owner_of(c, f"counting.{name}")
+            assert owner is not None
+        assert sorted(what for _, what in seen if what.isdecimal()) == sorted(f"{n}" for n in range(10))
+        assert sorted(what for _, what in seen if what.startswith("ship")) == sorted(f"ship {n}" for n in range(10))
+        assert sorted(c.rows("select what from entry")) == sorted((f"tally {n}",) for n in range(10))
+
+    with made(seen, seed=seed) as c:
+        play(c, script(c))
+
+
+def test_a_reaction_that_each_process_has_is_performed_in_each() -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def script(c: Cluster) -> None:
+        a, b = await c.started("a", "b")
+        await a.send(Sold("tea", 1))
+        await until(
+            lambda: {x for x in seen if x[1].startswith("forget")} == {("a", "forget tea"), ("b", "forget tea")}
+        )
+        await a.close()
+        rows = c.rows("select name, active from minuet_subscription where name like 'counting.forget%' order by name")
+        assert rows == [("counting.forget@a", 0), ("counting.forget@b", 1)]
+        assert not b.host.participant.stopping
+
+    with made(seen) as c:
+        play(c, script(c))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_subscription_of_a_crashed_worker_goes_on_at_another(seed: int) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def script(c: Cluster) -> None:
+        a, b = await c.started("a", "b")
+        for n in range(6):
+            await a.send(Sold(f"{n}", n))
+        await asyncio.sleep(0.5)
+        crashed = owner_of(c, "counting.ship")
+        assert crashed is not None
+        crashed.process.crash()
+        other = b if crashed is a else a
+        await other.send(Sold("6", 6))
+        before = c.loop.time()
+        wanted = {f"ship {n}" for n in range(7)}
+        await until(lambda: wanted <= {what for name, what in seen if name == other.name})
+        assert c.loop.time() - before < LEASE_S + 6
+        await until(lambda: len(c.rows("select what from entry")) == 7)
+
+    with made(seen, seed=seed) as c:
+        play(c, script(c))
+
+
+def test_a_zombie_moves_no_position_and_applies_nothing() -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def script(c: Cluster) -> None:
+        a, b = await c.started("a", "b")
+        owner = owner_of(c, "counting.tally")
+        assert owner is not None
+        other = b if owner is a else a
+        for n in range(20):
+            await owner.send(Sold(f"{n}", n))
+        owner.process.pause()
+        await until(lambda: len(other.shards) == 8)
+        owner.process.resume()
+        await other.send(Sold("20", 20))
+        await until(lambda: len(c.rows("select what from entry")) == 21)
+        await asyncio.sleep(30)
+        assert len(c.rows("select what from entry")) == 21
+        fence = next(iter(owner.ownership.held))._replace(epoch=0)
+        decision = Decision()
+        decision.fence = fence
+        decision.ensure_messages().subscriptions = [SubscriptionRow(9, "x", "shop.sold", 0, 1, 0)]
+        with pytest.raises(StaleOwner):
+            await owner.do(owner.host.participant.record(decision))
+
+    with made(seen) as c:
+        play(c, script(c))
+
+
+def test_all_that_is_decided_about_a_shared_subscription_is_under_its_lease() -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def script(c: Cluster) -> None:
+        a, b = await c.started("a", "b")
+        for n in range(4):
+            await (a, b)[n % 2].send(Sold("tea", n))
+        await until(lambda: len([x for x in seen if x[1].startswith("ship")]) == 4)
+        await asyncio.sleep(3)
+        names = dict(c.rows("select subscription, name from minuet_subscription"))
+        for _, decision in c.recorded:
+            if decision.messages is None:
+                continue
+            keys = [k.subscription for k in (*decision.messages.applied, *decision.messages.deliveries)]
+            for name in {names[k] for k in keys if "@" not in names[k]}:
+                assert decision.fence is not None
+                assert decision.fence.shard == shard_of_name(name, 8)
+
+    with made(seen) as c:
+        play(c, script(c))
