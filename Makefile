@@ -73,8 +73,12 @@ placements: .venv/.stamp  ## thousands of random workflows with their rules in a
 	@$(PYTHON) -m tests.property.placements $(ARGS)
 
 .PHONY: kills
-kills: .venv/.stamp  ## kill -9 of a real process under load, again and again
+kills: .venv/.stamp  ## 500 kill -9 of real processes under load, and pauses: nothing lost, nothing done twice
 	@$(PYTHON) -m tests.acceptance.kills $(ARGS)
+
+.PHONY: soak
+soak: .venv/.stamp  ## kills, power cuts, equality, all at length: before a release; ARGS=--quick for a tenth
+	@$(PYTHON) -m tests.soak $(ARGS)
 
 .PHONY: images
 images: .venv/.stamp  ## power cuts at 20,000 points of what the store writes: nothing acknowledged is lost
