@@ -121,7 +121,7 @@ def _told(event: tuple[float, str, str]) -> str:
 def _made_small(trials: Trials, failure: Failure) -> Failure:
     if failure.violations[0].startswith(DIFFERS):
         return failure  # it would fail otherwise each time
-    small = shrink(trials(failure.seed), failure.verdict)
+    small = shrink(partial(trials, failure.seed), failure.verdict)
     return Failure.of(small.verdict, failure.faults, only=small.only, tried=small.tried)
 
 

@@ -8,7 +8,7 @@ world: what is found is a minimum by trying, within a budget, and no proof that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,23 +25,28 @@ ENDS_SOON_S: Final = 300.0  # within which a run ends that ends at all, as a rul
 class Shrunk:
     """The smallest failure that was found. `only`: what has to go wrong for it; `tried`: how many worlds it took."""
 
-    trial: Trial
     only: tuple[str, ...]
     verdict: Verdict
     tried: int
 
 
-def shrink(trial: Trial, failed: Verdict, *, worlds_max: int = WORLDS_MAX, steps_max: int = STEPS_MAX) -> Shrunk:
-    """Make the failure of a trial small: what it ends with fails in the way of its first violation."""
-    return _Shrinking(trial, failed, worlds_max, steps_max).run()
+def shrink(
+    make: Callable[[], Trial], failed: Verdict, *, worlds_max: int = WORLDS_MAX, steps_max: int = STEPS_MAX
+) -> Shrunk:
+    """Make the failure of a trial small: what it ends with fails in the way of its first violation.
+
+    `make` gives the trial anew for each world: a scenario may remember what it has seen.
+    """
+    return _Shrinking(make, failed, worlds_max, steps_max).run()
 
 
 class _Shrinking:
-    def __init__(self, trial: Trial, failed: Verdict, worlds_max: int, steps_max: int) -> None:
-        self.trial = trial
+    def __init__(self, make: Callable[[], Trial], failed: Verdict, worlds_max: int, steps_max: int) -> None:
+        self.make = make
         self.kind = kind_of(failed.violations[0])
         self.best = failed
         self.only: tuple[str, ...] = (ORDER, *failed.struck)
+        self.ends_within_s = make().ends_within_s
         self.worlds_max, self.steps_max = worlds_max, steps_max
         self.tried = self.steps = 0
         self._known: set[frozenset[str]] = {frozenset(self.only)}
@@ -53,14 +58,16 @@ class _Shrinking:
         for kind, _ in Counter(map(_kind, self.only)).most_common():
             self._adopt([name for name in self.only if _kind(name) != kind])
         self._minimise()
-        return Shrunk(trial=self.trial, only=self.only, verdict=self.best, tried=self.tried)
+        return Shrunk(only=self.only, verdict=self.best, tried=self.tried)
 
     def _look_sooner(self) -> None:
         """Wait less for what does not end, if it fails like that too: each try of it is long otherwise."""
-        if self.trial.ends_within_s > ENDS_SOON_S:
-            sooner = replace(self.trial, ends_within_s=ENDS_SOON_S)
-            if (verdict := self._fails(sooner, self.only)) is not None:
-                self.trial, self.best = sooner, verdict
+        if self.ends_within_s > ENDS_SOON_S:
+            later, self.ends_within_s = self.ends_within_s, ENDS_SOON_S
+            if (verdict := self._fails(self.only)) is not None:
+                self.best = verdict
+            else:
+                self.ends_within_s = later
 
     def _adopt(self, only: Sequence[str]) -> bool:
         """Go on with these only, if it still fails."""
@@ -68,7 +75,7 @@ class _Shrinking:
         if wanted in self._known:
             return False
         self._known.add(wanted)
-        if (verdict := self._fails(self.trial, only)) is None:
+        if (verdict := self._fails(only)) is None:
             return False
         self.best = verdict
         struck = set(verdict.struck) | {ORDER}
@@ -76,11 +83,11 @@ class _Shrinking:
         self._known.add(frozenset(self.only))
         return True
 
-    def _fails(self, trial: Trial, only: Sequence[str]) -> Verdict | None:
+    def _fails(self, only: Sequence[str]) -> Verdict | None:
         if self.tried >= self.worlds_max or self.steps >= self.steps_max:
             return None
         self.tried += 1
-        verdict = trial.perform(only)
+        verdict = replace(self.make(), ends_within_s=self.ends_within_s).perform(only)
         self.steps += verdict.steps
         verdict.violations.sort(key=lambda violation: kind_of(violation) != self.kind)
         return verdict if verdict.violations and kind_of(verdict.violations[0]) == self.kind else None

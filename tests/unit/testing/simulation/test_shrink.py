@@ -23,7 +23,7 @@ def test_what_is_left_is_what_the_failure_needs(wanted: tuple[tuple[str, int], .
     scenario = Striking(needed=())
     needed = names(scenario, *wanted)
     first = trial(scenario).perform()
-    small = shrink(trial(scenario), first)
+    small = shrink(lambda: trial(scenario), first)
     assert len(first.struck) > 15
     assert set(small.only) == set(needed) == set(small.verdict.struck)
     assert small.tried < 60
@@ -32,7 +32,7 @@ def test_what_is_left_is_what_the_failure_needs(wanted: tuple[tuple[str, int], .
 
 def test_a_failure_that_needs_no_fault_is_left_with_none() -> None:
     scenario = Striking(needed=())
-    small = shrink(trial(scenario), trial(scenario).perform())
+    small = shrink(lambda: trial(scenario), trial(scenario).perform())
     assert small.only == ()
     assert not small.verdict.struck
 
@@ -40,7 +40,7 @@ def test_a_failure_that_needs_no_fault_is_left_with_none() -> None:
 def test_the_order_of_processes_stays_where_the_failure_needs_it() -> None:
     scenario = Striking(needed=(), with_order=True)
     names(scenario, ("green", 2))
-    small = shrink(trial(scenario), trial(scenario).perform())
+    small = shrink(lambda: trial(scenario), trial(scenario).perform())
     assert set(small.only) == {"order", *scenario.needed}
 
 
@@ -48,10 +48,10 @@ def test_the_budget_of_worlds_and_of_steps_is_kept() -> None:
     scenario = Striking(needed=())
     names(scenario, ("red", 1), ("blue", 4))
     first = trial(scenario).perform()
-    few = shrink(trial(scenario), first, worlds_max=3)
+    few = shrink(lambda: trial(scenario), first, worlds_max=3)
     assert few.tried == 3
     assert few.verdict.violations
-    assert shrink(trial(scenario), first, steps_max=0).tried == 0
+    assert shrink(lambda: trial(scenario), first, steps_max=0).tried == 0
 
 
 def test_another_failure_is_not_taken_for_this_one() -> None:
@@ -63,7 +63,7 @@ def test_another_failure_is_not_taken_for_this_one() -> None:
 
     scenario = Other(needed=())
     needed = names(scenario, ("red", 3))
-    small = shrink(trial(scenario), trial(scenario).perform())
+    small = shrink(lambda: trial(scenario), trial(scenario).perform())
     assert small.only == needed
     assert small.verdict.violations[0].startswith("I4: ")
 
