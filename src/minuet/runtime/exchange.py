@@ -171,6 +171,10 @@ class Exchange:
         """Send messages that have become durable."""
         self.relay.send(rows)
 
+    def look(self) -> None:
+        """Send what may have become durable, though nobody was told."""
+        self.relay.look()
+
     def say(self, decision: Decision, envelopes: Sequence[Envelope]) -> None:
         """Have messages sent once a decision is durable."""
         messages = decision.ensure_messages()

@@ -478,6 +478,8 @@ class Participant:
     def _take_outcome(self, decision: Decision | None, work: Any, error: Exception | None) -> None:
         if error is not None and isinstance(error, StaleOwner) and self.ownership is not None:
             self.ownership.refused(error, None if decision is None else decision.fence)
+        if isinstance(error, StoreUnavailable) and decision is not None:
+            self._look_for(decision)
         if work is not None:
             token = work.token
             if isinstance(token, Knowledge):
@@ -499,6 +501,15 @@ class Participant:
                 self._carry_out(d)
             else:
                 self._not_recorded(d, error)
+
+    def _look_for(self, decision: Decision) -> None:
+        """Look for what may have been recorded though nobody was told."""
+        for kept in decision.inbox:
+            self.matcher.look_at(kept.event, kept.key)
+        if decision.messages is not None:
+            self.inlet.wake(decision.messages.outbox)
+            if self.outward is not None and decision.messages.sending:
+                self.outward.look()
 
     def _worked(self, k: Knowledge, decision: Decision | None, error: Exception | None) -> None:
         k.owners -= 1

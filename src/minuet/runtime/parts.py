@@ -63,6 +63,10 @@ class Outward(Protocol):
         """Send messages that have become durable."""
         ...
 
+    def look(self) -> None:
+        """Send what may have become durable, though nobody was told."""
+        ...
+
 
 class Claim(Protocol):
     """That an attempt has the turn of an effect."""
