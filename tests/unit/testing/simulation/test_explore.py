@@ -38,7 +38,15 @@ def test_each_seed_is_tried_in_the_next_layout_and_counted() -> None:
 
 
 def test_what_fails_is_made_small_and_repeats() -> None:
-    report = explore(red, build, seeds=range(40), layouts=[PLAIN], faults=Faults.all(), max_failures=2)
+    report = explore(
+        red,
+        build,
+        seeds=range(40),
+        layouts=[PLAIN],
+        faults=Faults(crash=0.2, unknown_applied=0.05),
+        max_failures=2,
+        ends_within_s=60,
+    )
     assert len(report.failures) == 2
     assert report.worlds < 40
     for failure in report.failures:
