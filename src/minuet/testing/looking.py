@@ -1,4 +1,4 @@
-"""Looking into a simulated world from outside of it, at once: its runs, its events, what is under way, what is due."""
+"""Looking into a simulated world from outside of it, at once: its runs and its events."""
 
 from __future__ import annotations
 
@@ -13,27 +13,10 @@ from minuet.engine.row import ENDED, FactRow, RunRow, RunState
 from minuet.runtime import describe
 from minuet.runtime.observer_order import in_order
 from minuet.runtime.view import RunView
-from minuet.testing.simulation.settled import under_way
 from minuet.testing.simulation.world import World
 
 PARKED = frozenset({RunState.STUCK, RunState.QUARANTINED})
 
-_DUE = """
-    select min(due) from (
-        select min(due_at_ms) as due from minuet_timer
-        union all select min(next_at_ms) from minuet_attempt where state = 'waiting'
-        union all select min(next_at_ms) from minuet_delivery where state = 'waiting'
-    )
-"""
-_RETRIES = """
-    select 1 from minuet_attempt a join minuet_run r on r.run = a.run
-    where a.state in ('waiting', 'running') and r.state not in ('stuck', 'quarantined') limit 1
-"""
-_MATCHING = """
-    select 1 from minuet_inbox i join minuet_wait w on w.event = i.event and w.key = i.key
-    where i.state = 'kept' limit 1
-"""
-_PASSED_DUE = "select 1 from minuet_timer where due_at_ms <= ? limit 1"
 _PUBLISHED = """
     select source, message, event, version, key, body from minuet_outbox order by at_ms, entry
 """
@@ -46,22 +29,6 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     key: str
     data: object
-
-
-def is_quiet(world: World, now_ms: int) -> bool:
-    """Say whether nothing happens any more before somebody acts or a timer is due; nor is any attempt repeated."""
-    if under_way(world):
-        return False
-    return not any(
-        database.query(_RETRIES) or database.query(_MATCHING) or database.query(_PASSED_DUE, now_ms)
-        for database in world.databases.values()
-    )
-
-
-def next_due_ms(world: World) -> int | None:
-    """Give the instant at which something becomes due by itself; None if nothing does."""
-    found = [due for database in world.databases.values() for (due,) in database.query(_DUE) if due is not None]
-    return min(found, default=None)
 
 
 def stored_run(world: World, run: int) -> StoredRun | None:

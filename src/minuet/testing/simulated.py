@@ -19,13 +19,12 @@ from minuet.runtime import describe
 from minuet.runtime.client import Run, Verbs
 from minuet.runtime.settings import Settings
 from minuet.testing.aside import drive
-from minuet.testing.clock import START_MS
 from minuet.testing.conditions import Conditions
-from minuet.testing.looking import Published, is_quiet, next_due_ms, published, view_of
+from minuet.testing.looking import Published, published, view_of
 from minuet.testing.outcomes import Outcomes, Tapes, actions_of
-from minuet.testing.simulation.clock import ProcessClock
 from minuet.testing.simulation.faults import Faults
 from minuet.testing.simulation.loop import EscapedSimulation
+from minuet.testing.simulation.quiet import is_quiet, next_due_ms
 from minuet.testing.simulation.settled import under_way
 from minuet.testing.simulation.world import Layout, World
 from minuet.testing.stage import Stage
@@ -43,7 +42,8 @@ T = TypeVar("T")
 LOOK_S: Final = 0.02
 LOOK_AT_MOST_S: Final = 1.0
 SETTLES_WITHIN_S: Final = 3_600.0
-KEPT_MS: Final = 100 * 365 * 86_400_000  # nothing is forgotten, however far a test goes
+KEPT_MS: Final = 100 * 365 * 86_400_000
+KEEPING: Final = Settings(retention_ms=KEPT_MS, event_retention_ms=KEPT_MS)  # however far a test goes
 
 
 class SimulatedApp(Verbs):
@@ -75,7 +75,7 @@ class SimulatedApp(Verbs):
         self._conditions = conditions or Conditions()
         self._stages: list[Stage] = []
         self._numbers = itertools.count(1)
-        self.world = _World(self._build, seed=seed, layout=layout or Layout())
+        self.world = World(self._build, seed=seed, layout=layout or Layout(), faults=Faults(), settings=KEEPING)
         app.plans(self.world.settings)  # refuses what cannot be performed
         self.stage.begin()
         for member in self.world.members:
@@ -99,7 +99,7 @@ class SimulatedApp(Verbs):
     @property
     def now_ms(self) -> int:
         """Give the simulated time, in milliseconds since 1970 UTC."""
-        return self.world.now_ms
+        return self.world.wall_ms
 
     async def start(
         self, flow: Workflow[Any, Any, R], input: Any = None, *, key: str | None = None, **more: Any
@@ -178,7 +178,7 @@ class SimulatedApp(Verbs):
             await asyncio.sleep(wait_s)
             if self.stage.escaped:
                 return
-            if is_quiet(world, self.now_ms):
+            if is_quiet(world):
                 wait_s, quiet = LOOK_S, quiet + 1
                 continue
             wait_s, quiet = min(2 * wait_s, LOOK_AT_MOST_S), 0
@@ -188,7 +188,7 @@ class SimulatedApp(Verbs):
 
     def _jump(self, instant_ms: int) -> None:
         """Put all clocks forward: so nobody has to look at what is due every few seconds of a fortnight."""
-        self.world.jump(instant_ms - self.now_ms)
+        self.world.skip(instant_ms - self.now_ms)
 
 
 class SimulatedRun(Run[R]):
@@ -214,32 +214,6 @@ class SimulatedRun(Run[R]):
     def published(self, event: type | str | None = None) -> list[Published]:
         """Give what was published in its world so far."""
         return self.app.published(event)
-
-
-class _World(World):
-    """A world whose clocks go alike, and may be put forward."""
-
-    def __init__(self, build: Callable[[World], App], *, seed: int, layout: Layout) -> None:
-        self._ahead_ms = 0
-        settings = Settings(retention_ms=KEPT_MS, event_retention_ms=KEPT_MS)
-        super().__init__(build, seed=seed, layout=layout, faults=Faults(), settings=settings)
-
-    @property
-    def now_ms(self) -> int:
-        """Give milliseconds since 1970 UTC."""
-        return START_MS + int(self.now_s * 1_000) + self._ahead_ms
-
-    def jump(self, by_ms: int) -> None:
-        """Put all clocks forward; never back."""
-        if by_ms > 0:
-            self._ahead_ms += by_ms
-            for member in self.members:
-                if member.clock is not None:
-                    member.clock.jump(by_ms)
-
-    def new_clock(self, name: str) -> ProcessClock:
-        """Give a process the time of the world."""
-        return ProcessClock(self.loop, offset_ms=self._ahead_ms)
 
 
 class _Driven:

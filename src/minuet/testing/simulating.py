@@ -9,11 +9,14 @@ conditions; those that only hold somewhere are counted over all worlds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
+import logging
 import shlex
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from minuet.contracts.service import Service
@@ -25,6 +28,7 @@ from minuet.runtime.view import EventReceipt
 from minuet.testing.conditions import Condition, Conditions
 from minuet.testing.looking import Published, published, stored_run
 from minuet.testing.outcomes import Outcomes, Tapes, actions_of
+from minuet.testing.simulated import KEEPING
 from minuet.testing.simulation.explore import explore
 from minuet.testing.simulation.faults import Faults
 from minuet.testing.simulation.outside import Outside
@@ -144,19 +148,27 @@ class Search:
             raise AssertionError(f"never in {len(seeds)} worlds, so it is not tested: {', '.join(missing)}")
 
     def report(
-        self, seeds: range, max_failures: int = 1, *, on_progress: Callable[[Report], None] | None = None
+        self,
+        seeds: Sequence[int],
+        max_failures: int = 1,
+        *,
+        on_progress: Callable[[Report], None] | None = None,
+        keep: Path | None = None,
     ) -> Report:
-        """Try many seeds, and tell what was found."""
-        return explore(
-            self._scenario,
-            self._build,
-            seeds=seeds,
-            layouts=self._layouts,
-            faults=self._faults,
-            max_failures=max_failures,
-            on_progress=on_progress,
-            name=self.name,
-        )
+        """Try many seeds, and tell what was found; failures are kept as files in the folder `keep`."""
+        with _silent():
+            return explore(
+                self._scenario,
+                self._build,
+                seeds=seeds,
+                layouts=self._layouts,
+                faults=self._faults,
+                settings=KEEPING,
+                keep=keep,
+                max_failures=max_failures,
+                on_progress=on_progress,
+                name=self.name,
+            )
 
     def repeat(self, seed: int, only: Sequence[str] | None = None) -> None:
         """Try one seed, with some faults only if they are given. Raises AssertionError with what is wrong."""
@@ -169,7 +181,9 @@ class Search:
 
     def trial(self, seed: int) -> Trial:
         """Give what is tried for a seed."""
-        return InTurn(scenario=self._scenario, build=self._build, layouts=self._layouts, faults=self._faults)(seed)
+        return InTurn(
+            scenario=self._scenario, build=self._build, layouts=self._layouts, faults=self._faults, settings=KEEPING
+        )(seed)
 
     def repeats(self, failure: Failure) -> str:
         """Give the line that repeats a failure."""
@@ -353,6 +367,17 @@ class Simulation:
 
     def _check(self, world: World) -> list[str]:
         return [*self._conditions.at_the_end(self.now_s - self._calm_s), *dict.fromkeys(self._stages[0].escaped)]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Say nothing of all that goes wrong, as it is meant to."""
+    log = logging.getLogger("minuet")
+    was, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was
 
 
 def _given(what: Sequence[Workflow[Any, Any, Any] | App]) -> tuple[App | None, list[Workflow[Any, Any, Any]]]:
