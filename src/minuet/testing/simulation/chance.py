@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,7 +22,6 @@ class Chance:
 
     def __init__(self, seed: int, *, only: Collection[str] | None = None) -> None:
         self.seed = seed
-        self.is_calm = False  # whether nothing goes wrong any more
         self.struck: list[str] = []  # faults that did strike, in their order
         self.tried = Counter[str]()  # how often each could have struck
         self.is_calm = False  # whether the faults have stopped
@@ -36,10 +35,14 @@ class Chance:
             found = self._streams[name] = random.Random(f"{self.seed} {name}")  # noqa: S311 - it is no secret
         return found
 
+    def drawing(self, name: str) -> Callable[[], float]:
+        """Give what draws numbers from 0 on, below 1, under a name; where the order is taken back it draws 0 only."""
+        if name == ORDER and self._only is not None and ORDER not in self._only:
+            return float
+        return self.stream(name).random
+
     def strikes(self, fault: str, rate: float) -> bool:
         """Say whether a fault strikes now, with this probability."""
-        if self.is_calm:
-            return False
         if self.is_calm:
             return False
         self.tried[fault] += 1
@@ -64,9 +67,7 @@ class Chance:
 
     def pick(self, name: str, among: Sequence[T]) -> T:
         """Draw one of several."""
-        if name == ORDER and self._only is not None and ORDER not in self._only:
-            return among[0]
-        return among[int(self.stream(name).random() * len(among))]
+        return among[int(self.drawing(name)() * len(among))]
 
     @property
     def counts(self) -> Counter[str]:

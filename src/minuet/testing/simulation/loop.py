@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
 from minuet.testing.simulation.burial import bury
-from minuet.testing.simulation.chance import Chance
+from minuet.testing.simulation.chance import ORDER, Chance
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -107,7 +107,7 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         self.on_step: Callable[[Process], None] | None = None  # called after each step of a process
         self.failures: list[str] = []  # what nobody has caught
         self.processes: list[Process] = []  # all that there ever were
-        self._random = chance.stream("order").random
+        self._random = chance.drawing(ORDER)
         self._now_s = 0.0
         self._outside: deque[asyncio.Handle] = deque()  # of the world itself: first of all
         self._runnable: list[Process] = []  # those that have something ready, and are neither dead nor paused

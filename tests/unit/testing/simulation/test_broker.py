@@ -525,7 +525,10 @@ def test_a_partition_lets_nothing_pass_and_loses_nothing(town: Make) -> None:
 
 
 @pytest.mark.parametrize("heals_after_s", [0.1, 60])
-def test_what_was_under_way_when_a_partition_began_comes_when_it_has_ended(town: Make, heals_after_s: float) -> None:
+def test_what_was_under_way_when_a_partition_began_comes_when_it_has_ended(
+    town: Make, heals_after_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "BROKEN_S", (1.0, 5.0))  # later than the shorter one ends
     t = town()
 
     async def scenario() -> None:
@@ -710,7 +713,8 @@ def test_how_much_is_forgotten_differs() -> None:
         t.loop.close()
         return 40 - len(set(t.ids))
 
-    assert len({forgotten(seed) for seed in range(5)}) > 1
+    each = [forgotten(seed) for seed in range(5)]
+    assert min(each) < 10 < max(each)
 
 
 def test_a_late_message_is_forgotten_too(town: Make) -> None:
@@ -753,6 +757,7 @@ def test_whoever_joined_without_knowing_hears_nothing_and_holds_nothing(town: Ma
         t.server.partition(one)
         with pytest.raises(BrokerUnavailable):
             await joining
+        await asyncio.sleep(0.1)
         t.server.heal(one)
         await t.publish(IDS)
         assert t.server.is_busy

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from typing import Any
 
 import pytest
@@ -28,9 +28,9 @@ def loop() -> Iterator[SimulationLoop]:
     made.close()
 
 
-def order(seed: int) -> str:
+def order(seed: int, *, only: Collection[str] | None = None) -> str:
     """Give the order in which three processes take their turns."""
-    loop = SimulationLoop(Chance(seed))
+    loop = SimulationLoop(Chance(seed, only=only))
     said: list[str] = []
 
     async def talk(name: str) -> None:
@@ -54,6 +54,11 @@ def test_the_same_seed_gives_the_same_order() -> None:
 
 def test_seeds_give_different_orders() -> None:
     assert len({order(seed) for seed in range(5)}) == 5
+
+
+def test_the_order_can_be_taken_back() -> None:
+    assert order(1, only=[]) == order(2, only=[])
+    assert order(1, only=["order"]) == order(1)
 
 
 def test_one_process_does_things_in_the_order_in_which_they_became_ready(loop: SimulationLoop) -> None:
