@@ -70,9 +70,20 @@ def test_runs_of_an_earlier_schema_are_read_and_keep_their_keys() -> None:
 def test_what_the_release_before_reads_and_writes_is_as_it_was() -> None:
     known = find_migrations(MIGRATIONS)
     before, after = migrated(known[:-1]), migrated(known)
-    assert set(schema(before)) <= set(schema(after))
+    assert {row for row in schema(before) if row[0] != "table"} <= set(schema(after))
+    for kind, table, _ in schema(before):
+        if kind == "table":
+            then, now = columns(before, table), columns(after, table)
+            assert then.items() <= now.items()
+            assert all(is_optional for name, (_, is_optional) in now.items() if name not in then)
     before.close()
     after.close()
+
+
+def columns(connection: sqlite3.Connection, table: str) -> dict[str, tuple[str, bool]]:
+    """Give the type of each column of a table, and whether it may be left out."""
+    rows = connection.execute('select name, type, "notnull", dflt_value from pragma_table_info(?)', (table,))
+    return {name: (type_, not is_needed or default is not None) for name, type_, is_needed, default in rows}
 
 
 def test_owners_and_what_they_leave_each_other_come_to_a_store_of_before() -> None:

@@ -58,6 +58,9 @@ class LooseBroker:
     async def close(self) -> None:
         """Nothing is to be closed."""
 
+    def on_return(self, call: Callable[[], None] | None) -> None:
+        """Do nothing: nothing that was confirmed is forgotten."""
+
     async def publish(self, batch: Sequence[Envelope]) -> None:
         """Take messages for every group that hears them; see `Broker.publish`."""
         fails = self.r.random() < self.failures

@@ -66,6 +66,13 @@ class Broker(Protocol):
         """Let go. Idempotent."""
         ...
 
+    def on_return(self, call: Callable[[], None] | None) -> None:
+        """Have it called, in the caller's loop, whenever the broker could not be reached and is there again.
+
+        Who speaks to one without `SYNCED` publishes again what it has confirmed lately: it may have forgotten it.
+        """
+        ...
+
     async def publish(self, batch: Sequence[Envelope]) -> None:
         """Publish messages in this order; returns when all are confirmed.
 

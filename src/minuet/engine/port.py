@@ -175,6 +175,7 @@ class StreamedDelivery(NamedTuple):
     reason: str | None
     first_at_ms: int
     source: str
+    event: str
     event_key: str
     sequence: int
     previous: int | None
@@ -330,6 +331,13 @@ class StoreReads(Protocol):
 
     async def log_after(self, after: int, limit: int) -> list[EventRow]:
         """Give published events of any type above this entry, in the order of their commits."""
+        ...
+
+    async def confirmed(self, until_ms: int, after: int, limit: int) -> list[SendingRow]:
+        """Give messages above this entry that were confirmed at or before this instant, and are kept still.
+
+        They are those of a broker that may forget what it has confirmed (`Messages.confirmed`).
+        """
         ...
 
     async def sending(self, after: int, limit: int) -> list[SendingRow]:

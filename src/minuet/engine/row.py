@@ -303,6 +303,13 @@ class SentKey(NamedTuple):
     message: str
 
 
+class ConfirmedRow(NamedTuple):
+    """That a broker has confirmed a message which it may still forget: it is kept, and not sent without need."""
+
+    at_ms: int
+    message: str
+
+
 class CarryRow(NamedTuple):
     """The values that came with the fact of this `seq`: JSON, `[[value index, round, value], …]`."""
 
@@ -430,6 +437,7 @@ class Messages:
         "applied",
         "applied_until",
         "carried",
+        "confirmed",
         "deliveries",
         "deliveries_done",
         "early",
@@ -455,6 +463,7 @@ class Messages:
         self.seen: list[SeenRow] | tuple[()] = ()
         self.sending: list[SendingRow] | tuple[()] = ()
         self.sent: list[SentKey] | tuple[()] = ()
+        self.confirmed: list[ConfirmedRow] | tuple[()] = ()
         self.carried: list[CarryRow] | tuple[()] = ()
         self.early: list[EarlyRow] | tuple[()] = ()
         self.early_done: list[EarlyKey] | tuple[()] = ()

@@ -1,19 +1,21 @@
 """Hands what a participant has to say to the broker, once it is durable here, and forgets it once it is there.
 
 The rows are the truth: what was committed and not confirmed is sent when the program is back. Sent twice is no harm,
-since whoever hears it leaves out what is known.
+since whoever hears it leaves out what is known. A broker that may forget what it has confirmed is told once more when
+it was away: so long is what it has confirmed kept here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable
 
 from minuet.contracts.envelope import Envelope, time_text
-from minuet.engine.broker import Broker
-from minuet.engine.row import Decision, SendingRow, SentKey
+from minuet.engine.broker import Broker, BrokerCapability
+from minuet.engine.row import ConfirmedRow, Decision, SendingRow, SentKey
 from minuet.errors import BrokerUnavailable, InvalidPayload, StoreError
 from minuet.runtime.participant import Participant
 
@@ -23,6 +25,8 @@ BATCH = 256
 IN_MEMORY = 10_000  # beyond that what is committed is read again when its turn comes
 TRY_AGAIN_MS = 200
 TRY_AGAIN_AT_MOST_MS = 5_000
+KEPT_MS = 600_000  # what a broker that may forget has confirmed; twice what any of those that we know may lose
+FORGET_EVERY_MS = 60_000
 LOOK_EVERY_MS = 30_000  # what a process has left that owned nothing; sent by several it is heard once
 
 
@@ -35,6 +39,8 @@ class Relay:
         self._broker = broker
         self._ready: deque[SendingRow] = deque()
         self._is_behind = True  # there may be rows that are not in memory
+        self._is_lossy = BrokerCapability.SYNCED not in broker.capabilities
+        self._is_doubted = self._is_lossy  # what the broker has confirmed may be lost
         self._waiter: asyncio.Future[None] | None = None
         self.is_cut_off = False  # the broker, or the store, did not answer when it was last asked
         self.sent = 0
@@ -47,6 +53,9 @@ class Relay:
     def open(self) -> None:
         """Begin with what was not confirmed before."""
         self._participant.spawn(self._run())
+        if self._is_lossy:
+            self._broker.on_return(self._doubt)
+            self._participant.spawn(self._forget())
 
     def send(self, rows: Iterable[SendingRow]) -> None:
         """Send what has just become durable, in this order."""
@@ -58,10 +67,20 @@ class Relay:
             self._waiter.set_result(None)
 
     def look(self) -> None:
-        """Send what is only in the store: somebody who shares it may have left it there."""
+        """Send what is only in the store: of somebody who shares it, or of a commit that nobody was told of."""
         self._is_behind = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def settled(self, _: Decision | None, error: Exception | None) -> None:
+        """Take what became of what was recorded here: where it is not, the same is sent once more."""
+        if error is not None:
+            self.look()
+
+    def _doubt(self) -> None:
+        """Send again what the broker has confirmed, and may have forgotten since."""
+        self._is_doubted = True
+        self.look()
 
     async def watch(self) -> None:
         """Look now and then, where somebody shares the store."""
@@ -103,17 +122,43 @@ class Relay:
         """Send what is only in the store; what is committed meanwhile may be sent twice, but is not passed over."""
         self._is_behind = False
         self._ready.clear()
+        if self._is_doubted:
+            await self._again()
         after = 0
         while rows := await self._store.sending(after, BATCH):
             await self._publish(rows)
             after = rows[-1].entry or 0
 
+    async def _again(self) -> None:
+        self._is_doubted, is_done, after = False, False, 0
+        try:
+            while rows := await self._store.confirmed(self._participant.clock.now_ms(), after, BATCH):
+                await self._publish(rows)
+                after = rows[-1].entry or 0
+            is_done = True
+        finally:
+            self._is_doubted |= not is_done
+
+    async def _forget(self) -> None:
+        """Forget what was confirmed long ago."""
+        while True:
+            await self._participant.clock.sleep_ms(FORGET_EVERY_MS)
+            with contextlib.suppress(StoreError):  # the next round sees to it
+                while rows := await self._store.confirmed(self._participant.clock.now_ms() - KEPT_MS, 0, BATCH):
+                    decision = Decision()
+                    decision.ensure_messages().sent = [SentKey(row.message) for row in rows]
+                    await self._participant.record(decision)
+
     async def _publish(self, rows: list[SendingRow]) -> None:
         readable = [(row, e) for row in rows if (e := _read(row)) is not None]
         await self._broker.publish(await self._numbered([envelope for _, envelope in readable]))
         self.sent += len(readable)
-        decision = Decision()
-        decision.ensure_messages().sent = [SentKey(row.message) for row, _ in readable]
+        decision = Decision(token=self)
+        if self._is_lossy:
+            now = self._participant.clock.now_ms()
+            decision.ensure_messages().confirmed = [ConfirmedRow(now, row.message) for row, _ in readable]
+        else:
+            decision.ensure_messages().sent = [SentKey(row.message) for row, _ in readable]
         self._store.submit(decision)
 
     async def _numbered(self, envelopes: list[Envelope]) -> list[Envelope]:

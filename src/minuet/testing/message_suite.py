@@ -15,6 +15,7 @@ from minuet.engine.port import Store
 from minuet.engine.row import (
     ActivationRow,
     CarryRow,
+    ConfirmedRow,
     EarlyKey,
     EarlyRow,
     EffectKey,
@@ -166,6 +167,24 @@ class MessageSuite:
         _at_a_desk(store, test)
 
     # Messages on their way
+
+    def test_what_a_broker_may_forget_is_kept_when_it_is_confirmed_and_not_sent_without_need(
+        self, store: MakeStore
+    ) -> None:
+        async def test(desk: Desk) -> None:
+            await desk.record(*(about(sending=[sending_row(f"m-{n}")]) for n in range(3)))
+            await desk.record(
+                about(confirmed=[ConfirmedRow(20, "m-1"), ConfirmedRow(10, "m-0"), ConfirmedRow(9, "m-x")])
+            )
+            assert [row.message for row in await desk.store.sending(0, 9)] == ["m-2"]
+            kept = await desk.store.confirmed(20, 0, 9)
+            assert [row._replace(entry=None) for row in kept] == [sending_row("m-0"), sending_row("m-1")]
+            assert await desk.store.confirmed(20, kept[0].entry or 0, 9) == kept[1:]
+            assert [row.message for row in await desk.store.confirmed(19, 0, 9)] == ["m-0"]
+            await desk.record(about(sent=[SentKey("m-0")]))
+            assert await desk.store.confirmed(99, 0, 9) == kept[1:]
+
+        _at_a_desk(store, test)
 
     def test_messages_are_sent_in_the_order_of_their_commits_until_they_are_confirmed(self, store: MakeStore) -> None:
         async def test(desk: Desk) -> None:

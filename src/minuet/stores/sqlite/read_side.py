@@ -177,6 +177,10 @@ class ReadSide:
         """Give published events of any type above this entry, in the order of their commits."""
         return await self._read(Reads.log_after, after, limit)
 
+    async def confirmed(self, until_ms: int, after: int, limit: int) -> list[SendingRow]:
+        """Give messages above this entry that were confirmed at or before this instant, and are kept still."""
+        return await self._read(Reads.confirmed, until_ms, after, limit)
+
     async def sending(self, after: int, limit: int) -> list[SendingRow]:
         """Give messages above this entry that the broker has not confirmed, in the order of their commits."""
         return await self._read(Reads.sending, after, limit)

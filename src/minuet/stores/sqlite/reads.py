@@ -276,6 +276,10 @@ class Reads:
         """Give published events of any type above an entry."""
         return self._all(EventRow._make, "log_after", after=after, limit=limit)
 
+    def confirmed(self, until_ms: int, after: int, limit: int) -> list[SendingRow]:
+        """Give messages above this entry that were confirmed at or before this instant, and are kept still."""
+        return self._all(SendingRow._make, "confirmed", until=until_ms, after=after, limit=limit)
+
     def sending(self, after: int, limit: int) -> list[SendingRow]:
         """Give messages above an entry that are not confirmed."""
         return self._all(SendingRow._make, "sending", after=after, limit=limit)

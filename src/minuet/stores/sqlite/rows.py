@@ -80,6 +80,7 @@ _MESSAGES = (
     ("early", "record_early"),
     ("effects", "record_effects"),
     ("passed", "record_passed"),
+    ("confirmed", "record_confirmed"),
     ("sent", "remove_sent"),
     ("early_done", "remove_early"),
     ("passed_done", "remove_passed"),

@@ -61,10 +61,14 @@ class SimulatedBroker:
         self._groups: dict[str, _Group] = {}
         self._cuts: dict[Process, _Cut] = {}
         self._unsynced: deque[tuple[float, _Message]] = deque()
+        self._connections: list[Connection] = []
 
     def connect(self, process: Process) -> Connection:
         """Give a process its connection, which dies with it."""
-        return Connection(self, process)
+        connection = Connection(self, process)
+        self._connections = [c for c in self._connections if c.process.is_alive]
+        self._connections.append(connection)
+        return connection
 
     @property
     def is_busy(self) -> bool:
@@ -82,6 +86,7 @@ class SimulatedBroker:
         """Let everything pass again; what was under way is delivered again."""
         if self._cuts.pop(process, None) is not None:
             self._reset(process, is_broken=False)
+            self._tell_return(process)
 
     def crash(self) -> None:
         """Be away for a while; what was not acknowledged is delivered again afterwards."""
@@ -94,6 +99,14 @@ class SimulatedBroker:
         self.is_up = True
         for group in self._groups.values():
             group.take_back(list(group.open))
+        for process in dict.fromkeys(c.process for c in self._connections):
+            if process not in self._cuts:  # those see it when they are joined again
+                self._tell_return(process)
+
+    def _tell_return(self, process: Process) -> None:
+        for connection in self._connections:
+            if connection.process is process:
+                connection.tell_return()
 
     def _forget(self) -> None:
         """Lose what was confirmed, and not synced."""
@@ -189,6 +202,7 @@ class Connection:
         self._broker = broker
         self._loop = broker.loop
         self._is_closed = False
+        self._on_return: Callable[[], None] | None = None
         self._arrives_s: dict[Way, float] = {"there": 0.0, "back": 0.0}  # nothing overtakes what was sent before
         process.mourners.append(self._break)
 
@@ -201,6 +215,18 @@ class Connection:
         for member in list(self.members):
             await member.close()
         self._is_closed = True
+
+    def on_return(self, call: Callable[[], None] | None) -> None:
+        """Have it called whenever the server could not be reached and is there again."""
+        self._on_return = call
+
+    def tell_return(self) -> None:
+        """Say, after a while, that the server is there again."""
+        self.process.call(self._returned, after_s=self._broker.draw("returned", BROKEN_S))
+
+    def _returned(self) -> None:
+        if self._on_return is not None and not self._is_closed:
+            self._on_return()
 
     async def publish(self, batch: Sequence[Envelope]) -> None:
         """Publish messages in this order; returns when all are confirmed.

@@ -15,7 +15,7 @@ _BUSY = """
     select run, state from minuet_run where load = 1 and paused = 0 and state not in ('stuck', 'quarantined')
     order by run limit 5
 """
-_UNSENT = "select message from minuet_sending order by entry limit 5"
+_UNSENT = "select message from minuet_sending where confirmed_at_ms is null order by entry limit 5"
 _PASSED = "select message from minuet_passed where answer is null order by message limit 5"
 _DELIVERIES = """
     select subscription, entry, state from minuet_delivery where state in ('waiting', 'running')

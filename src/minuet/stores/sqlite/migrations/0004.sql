@@ -1,4 +1,5 @@
 -- Owners, where several participants have one store open: leases of shards, and messages left for whoever owns one.
+-- Brokers that may forget: what they have confirmed is kept for a while.
 
 -- `owner`: null where nobody owns it. `epoch`: raised by each taking, never given twice. `until_ms`: by the clock of the
 -- store.
@@ -18,5 +19,10 @@ create table minuet_passed (
     at_ms integer not null,
     answer text
 ) strict;
+
+-- When a broker confirmed it that may still forget it: then it is kept for a while, and sent again; null: not yet.
+alter table minuet_sending add column confirmed_at_ms integer;
+
+create index minuet_sending_open on minuet_sending (entry) where confirmed_at_ms is null;
 
 create index minuet_passed_open on minuet_passed (shard, arrival) where answer is null;
