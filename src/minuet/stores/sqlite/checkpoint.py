@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from minuet.stores.sqlite.connection import BUSY_TIMEOUT_S
+from minuet.stores.sqlite.log import log_of
 
 PASSIVE_PAGES = 1_024
 LOG_BYTES_MAX = 64 * 1024 * 1024
@@ -31,11 +32,6 @@ _PAGE_BYTES = 4_096
 # What a commit costs at least, and how many rows make another page; measured with W1, alone and in groups of 500.
 _PAGES_A_COMMIT = 4
 _ROWS_A_PAGE = 8
-
-
-def log_of(file: Path) -> Path:
-    """Give the file of the write-ahead log of a database."""
-    return file.with_name(f"{file.name}-wal")
 
 
 def lengthen_log(file: Path) -> None:

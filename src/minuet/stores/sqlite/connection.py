@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from minuet.errors import SettingsError, StoreDamaged, StoreError, StoreFull, StoreUnavailable
+from minuet.stores.sqlite.log import write_log_again
 
 SQLITE_FLOOR = (3, 38, 0)  # STRICT tables came with 3.37, `unixepoch` and built-in JSON with 3.38
 BUSY_TIMEOUT_S = 5.0  # how long an outside tool may hold the file before a group is given up
@@ -31,8 +32,11 @@ def open_writer(file: Path | None) -> sqlite3.Connection:
 
     Raises:
         StoreDamaged: the file is not a SQLite database, or is damaged.
+        StoreFull, StoreUnavailable: it, or its log, cannot be written.
     """
     require_floor()
+    if file is not None:
+        write_log_again(file)
     try:
         connection = _connect(":memory:" if file is None else f"file:{quote(str(file))}?mode=rwc")
     except sqlite3.Error as error:

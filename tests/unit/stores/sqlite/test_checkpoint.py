@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from minuet.stores.sqlite import checkpoint as module
-from minuet.stores.sqlite.checkpoint import Checkpointer, checkpoint_all, lengthen_log, log_of
+from minuet.stores.sqlite.checkpoint import Checkpointer, checkpoint_all, lengthen_log
 from minuet.stores.sqlite.connection import open_reader, open_writer
+from minuet.stores.sqlite.log import log_of
 from minuet.stores.sqlite.store import SqliteStore
 from minuet.testing.store_desk import decision, desk_of, fact_row, run_row, start
 
