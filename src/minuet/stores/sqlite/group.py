@@ -116,8 +116,8 @@ class Groups:
             StoreError: the store is in trouble; what the task itself raises passes through.
         """
         with self._turn:
+            self._trust()
             try:
-                self._trust()
                 self._begin()
                 result = task(self._connection)
                 self._execute("commit")

@@ -134,6 +134,26 @@ def test_a_new_connection_brings_the_whole_log_into_the_file_before_anything_is_
     perform(file, test)
 
 
+def test_a_task_of_its_own_is_refused_while_the_store_cannot_be_opened_again(
+    file: Path, commits: FailingCommits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(desk: Desk) -> None:
+        commits.errors.append((sqlite3.SQLITE_IOERR_FSYNC, False))
+        assert isinstance(await desk.refused(start(1)), StoreUnavailable)
+
+        def checkpoint(connection: sqlite3.Connection) -> None:
+            raise error_of(sqlite3.SQLITE_IOERR_FSYNC)
+
+        monkeypatch.setattr(group_module, "checkpoint_all", checkpoint)
+        create = execute("create table t (n integer)")
+        with pytest.raises(StoreUnavailable):
+            await desk.store.setup(one_statement(create))
+        monkeypatch.undo()
+        await desk.store.setup(one_statement(create))
+
+    perform(file, test)
+
+
 def test_a_task_of_its_own_fails_alone_when_its_commit_fails(file: Path, commits: FailingCommits) -> None:
     async def test(desk: Desk) -> None:
         commits.errors.append((sqlite3.SQLITE_IOERR_WRITE, False))
