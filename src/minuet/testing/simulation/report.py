@@ -25,6 +25,7 @@ _SHOWN: Final = {
     "restarts": "restarts",
     "pause": "pauses",
     "clock_jump": "clock jumps",
+    "clock_skew": "clocks that were wrong",
     "partition": "partitions",
     "database_restart": "database restarts",
     "broker_crash": "broker crashes",

@@ -164,7 +164,7 @@ class World:
 
     def new_clock(self, name: str) -> ProcessClock:
         """Give a process its clock, which may be wrong."""
-        if not self.faults.clock_jump:
+        if not self.faults.clock_jump or not self.chance.strikes("clock_skew", 1.0):  # by name, so that it is shrunk
             return ProcessClock(self.loop, offset_ms=self._ahead_ms)
         offset = self._ahead_ms + int(self.chance.between("clock", -3_600_000, 3_600_000))
         return ProcessClock(self.loop, offset_ms=offset, rate=self.chance.between("clock", 0.95, 1.05))
