@@ -478,7 +478,7 @@ class Participant:
     def _take_outcome(self, decision: Decision | None, work: Any, error: Exception | None) -> None:
         if error is not None and isinstance(error, StaleOwner) and self.ownership is not None:
             self.ownership.refused(error, None if decision is None else decision.fence)
-        if isinstance(error, StoreUnavailable) and decision is not None:
+        if isinstance(error, StoreUnavailable):
             self._look_for(decision)
         if work is not None:
             token = work.token
@@ -502,8 +502,13 @@ class Participant:
             else:
                 self._not_recorded(d, error)
 
-    def _look_for(self, decision: Decision) -> None:
-        """Look for what may have been recorded though nobody was told."""
+    def _look_for(self, decision: Decision | None) -> None:
+        """Look for what may have been recorded though nobody was told; None: a handler decided it, and it is lost."""
+        if decision is None:
+            self.inlet.look()
+            if self.outward is not None:
+                self.outward.look()
+            return
         for kept in decision.inbox:
             self.matcher.look_at(kept.event, kept.key)
         if decision.messages is not None:
@@ -578,8 +583,8 @@ class Participant:
 
     def _failed(self, k: Knowledge, error: Exception) -> None:
         """Forget what is in memory about a run: what is true is what is stored. Then fold it anew, or set it aside."""
-        if not self._forget(k) or isinstance(error, StaleOwner):
-            return  # whoever owns it goes on with it
+        if not self._forget(k):
+            return
         if isinstance(error, StoreError | SecondCause):  # asked again, the ledger says by what it was done
             self.spawn(self._load_again(k.run))
             return

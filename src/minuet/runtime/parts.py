@@ -38,6 +38,10 @@ class Inward(Protocol):
         """Look for events of these types: they are durable."""
         ...
 
+    def look(self) -> None:
+        """Look for events of any type: it is not known which are durable."""
+        ...
+
     @property
     def events(self) -> Collection[str]:
         """The types of events that reactions here hear."""
