@@ -18,7 +18,7 @@ from minuet.engine import bound
 from minuet.engine.answer import Answer, Done, Failed, Rejected
 from minuet.engine.dead_letter import Reason, fingerprint, letter_id
 from minuet.engine.effect import record_effects
-from minuet.engine.order import GapPolicy
+from minuet.engine.order import GapPolicy, stream_of
 from minuet.engine.retry import delay_ms
 from minuet.engine.row import AuditRow, Decision, DeliveryKey, DeliveryRow, EventRow, Lease, SeenRow
 
@@ -197,7 +197,8 @@ def seen(policy: Policy, event: EventRow) -> list[SeenRow]:
     """Give the row that says how far a stream is once an event is applied, or left; none where nobody keeps order."""
     if event.sequence is None or policy.order_key is None:
         return []
-    return [SeenRow(policy.subscription, event.source, event.key, event.sequence)]
+    name = stream_of(event)
+    return [SeenRow(policy.subscription, name.source, name.key, event.sequence)]
 
 
 def begin_again(policy: Policy, delivery: Delivery, now_ms: int) -> Decision:

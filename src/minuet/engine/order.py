@@ -3,9 +3,10 @@
 Events that are published here are heard in the order of their commits. Those of another store may overtake one
 another on their way; so each says its number among the events of its source (`sequence`), and the number of the event
 before it of the same type and key (`previous`, 0: there is none that anybody need wait for). The events of one source
-and key are a *stream*. One is next when what came before it has been given out; one that is *early* waits in the store
-for what is missing; one that is *late* is older than what was given out. Where something stays away (for longer than
-an age, or while more wait than a buffer holds) that is a *gap*, and the subscription's policy says what follows.
+and key are a *stream*; notices that some are taken back are of another type, and a stream of their own. One is next
+when what came before it has been given out; one that is *early* waits in the store for what is missing; one that is
+*late* is older than what was given out. Where something stays away (for longer than an age, or while more wait than a
+buffer holds) that is a *gap*, and the subscription's policy says what follows.
 
 Each early event is a tuple here and a row in the store, so a gap costs little memory, and nothing at a crash.
 """
@@ -18,6 +19,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from minuet.engine.row import EventRow
+from minuet.engine.taken_back import is_notice
 
 
 class Verdict(StrEnum):
@@ -29,7 +31,10 @@ class Verdict(StrEnum):
 
 
 class StreamName(NamedTuple):
-    """Whose events keep an order among themselves, as far as one subscription goes."""
+    """Whose events keep an order among themselves, as far as one subscription goes.
+
+    `source`: of notices, it is followed by their type.
+    """
 
     source: str
     key: str
@@ -97,6 +102,12 @@ class Order:
     def early(self) -> int:
         """Give how many events wait."""
         return sum(len(self._streams[name].early) for name in self._waiting)
+
+    @property
+    def parked(self) -> set[int]:
+        """Give the entries that wait behind gaps that somebody was told of, the first of each."""
+        streams = (self._streams[name] for name in self._waiting)
+        return {s.early[s.told].entry for s in streams if s.told in s.early}
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -252,7 +263,12 @@ class Order:
 
 def stream_of(event: EventRow) -> StreamName:
     """Give the stream of an event from elsewhere."""
-    return StreamName(event.source, event.key)
+    return stream_named(event.source, event.event, event.key)
+
+
+def stream_named(source: str, event: str, key: str) -> StreamName:
+    """Give the stream of events of a source, type and key, as one subscription hears them."""
+    return StreamName(f"{source} {event}" if is_notice(event) else source, key)
 
 
 def early_of(event: EventRow, entry: int, now_ms: int) -> Early:

@@ -20,6 +20,11 @@ def taken_back_type(event: str) -> str:
     return event + TAKEN_BACK
 
 
+def is_notice(event: str) -> bool:
+    """Say whether events of a type are notices."""
+    return event.endswith(TAKEN_BACK)
+
+
 def notice_of(message: str) -> str:
     """Give the id of the notice about an event, from that event's id."""
     return message + _MARK

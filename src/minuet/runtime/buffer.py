@@ -15,7 +15,7 @@ from minuet.engine import bound, inbox
 from minuet.engine.dead_letter import Reason
 from minuet.engine.inbox import Delivery, Policy
 from minuet.engine.lane import Lanes
-from minuet.engine.order import Early, Gap, Order, StreamName, Verdict, early_of, stream_of
+from minuet.engine.order import Early, Gap, Order, StreamName, Verdict, early_of, stream_named, stream_of
 from minuet.engine.port import Store, StoredDelivery
 from minuet.engine.row import Decision, DeliveryKey, EventRow, SeenRow
 from minuet.runtime.participant import Participant
@@ -50,6 +50,7 @@ class Buffer:
         self._order = Order(policy.gaps)
         self._to_release: dict[StreamName, None] = {}
         self._behind: dict[str, dict[StreamName, None]] = {}  # streams that wait for a key to go on
+        self._unrecorded: set[int] = set()  # early ones whose rows are not known to be durable
         self._needless: dict[StreamName, list[Early]] = {}  # to be recorded as left, since something newer is there
         self.left = 0
         self.dead = 0
@@ -65,6 +66,11 @@ class Buffer:
         return self._order.gaps_open
 
     @property
+    def parked(self) -> set[int]:
+        """Give the entries before which a gap is that somebody was told of."""
+        return self._order.parked
+
+    @property
     def stalled(self) -> int:
         """Give how many streams do not go on by themselves."""
         return self._order.stalled
@@ -78,7 +84,7 @@ class Buffer:
         """Learn what the last process left; gives the entries that wait here, and hold up nobody else."""
         early, names = set[int](), dict[StreamName, None]()
         for d in await self._store.deliveries_streamed(self._policy.subscription):
-            name = StreamName(d.source, d.event_key)
+            name = stream_named(d.source, d.event, d.event_key)
             if d.state == "early" or (d.state == "dead" and d.reason == Reason.GAP):
                 early.add(d.entry)
                 self._order.recall(name, Early(d.sequence, d.previous or 0, d.entry, d.first_at_ms))
@@ -120,6 +126,7 @@ class Buffer:
         if verdict == Verdict.EARLY:
             if not is_free:
                 self._behind.setdefault(delivery.key, {})[name] = None
+            self._unrecorded.add(delivery.entry)
             self._giver.keep([delivery])
             return None
         if policy.gaps.on_late == "apply":
@@ -140,11 +147,14 @@ class Buffer:
             if d.row is None:
                 fresh.append(replace(d, is_streamed=False))
         if fresh:
+            self._unrecorded.update(d.entry for d in fresh)
             self._giver.keep(fresh)
 
     def recorded(self, deliveries: Iterable[Delivery]) -> bool:
         """Take that early events have their rows by now; True if so many wait that one should `look`."""
-        names = dict.fromkeys(stream_of(d.event) for d in deliveries)
+        recorded = list(deliveries)
+        self._unrecorded.difference_update(d.entry for d in recorded)
+        names = dict.fromkeys(stream_of(d.event) for d in recorded)
         self._to_release.update(names)
         return any(self._order.is_full(name) for name in names)
 
@@ -183,7 +193,8 @@ class Buffer:
         stored = {x.delivery.entry: x for x in found}
         early = self._order.release(name, limit)
         for i, one in enumerate(early):
-            row = stored.get(one.entry)
+            # A row may be there that is recorded once more, since nobody was told of it.
+            row = stored.get(one.entry) if one.entry not in self._unrecorded else None
             if row is None or self._lanes.is_blocked(row.delivery.key):
                 self._order.put_back(name, early[i:])
                 if row is not None:

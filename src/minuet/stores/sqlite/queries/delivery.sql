@@ -97,7 +97,7 @@ inner join minuet_subscription as s on s.subscription = d.subscription
 where d.subscription = :subscription and d.entry in (select value from json_each(:entries));
 
 -- name: deliveries_streamed
-select d.entry, d.key, d.state, d.reason, d.first_at_ms, o.source, o.key, o.sequence, o.previous
+select d.entry, d.key, d.state, d.reason, d.first_at_ms, o.source, o.event, o.key, o.sequence, o.previous
 from minuet_delivery as d
 inner join minuet_outbox as o on o.entry = d.entry
 where d.subscription = :subscription and o.sequence is not null
