@@ -42,6 +42,11 @@ class Lanes:
             elif state != "dead" or dead_block:
                 self._blockers.setdefault(key, set()).add(entry)
 
+    @property
+    def blockers(self) -> set[int]:
+        """Give the entries that hold keys up."""
+        return set[int]().union(*self._blockers.values())
+
     def is_blocked(self, key: str) -> bool:
         """Say whether something else of a key has to be applied first that is not in its lane."""
         return key in self._blockers or key in self._held

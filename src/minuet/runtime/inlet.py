@@ -261,6 +261,17 @@ class Inlet:
             for subscriber in self._by_event.get(event, ()):
                 subscriber.wake()
 
+    def policy(self, name: str, subscription: int) -> Policy | None:
+        """Give the policy of a subscription, whoever performs it; None if no reaction of these services is named so."""
+        if (subscriber := self.subscribers.get(name)) is not None:
+            return subscriber.policy
+        if (found := self._reactions.get(name.partition(INSTANCE)[0])) is None:
+            return None
+        spec, _, undo = found
+        event = _event(spec)
+        also = taken_back_type(event) if undo is not None else None
+        return policy_of(SubscriptionRow(subscription, name, event, 0, 1, 0, also=also), spec, self._retry, None)
+
     def find(self, name: str) -> Subscriber:
         """Give the subscriber of a reaction. Raises NotFound."""
         if (found := self.subscribers.get(name)) is None:

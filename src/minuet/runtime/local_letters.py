@@ -11,7 +11,7 @@ from minuet.contracts.codec import Codec, codec_for
 from minuet.contracts.strict_json import read_json
 from minuet.engine import bound, inbox
 from minuet.engine.dead_letter import letter_id
-from minuet.engine.inbox import Delivery
+from minuet.engine.inbox import Delivery, Policy
 from minuet.engine.port import LetterFilter, StoredDelivery
 from minuet.engine.row import AuditRow, Decision, DeliveryKey, EventRow, Messages
 from minuet.errors import Conflict, InvalidPayload
@@ -58,9 +58,8 @@ class LocalLetters(LetterReading):
             raise Conflict(f"the event {stored.event.event} is not known here", remedy="Run a release that knows it")
         codec: Codec[Any] = codec_for(cls)
         body = codec.encode(codec.decode(read_json(data, max_bytes=bound.INPUT_BYTES))).decode()
-        subscriber = self._inlet.subscribers.get(stored.name)
-        if subscriber is not None:
-            new = inbox.order_key_of(subscriber.policy, stored.event, body)
+        if (policy := self._policy(stored)) is not None:
+            new = inbox.order_key_of(policy, stored.event, body)
             if new != stored.delivery.key:
                 raise InvalidPayload(
                     f"the order key is {stored.delivery.key!r}, and would become {new!r}",
@@ -89,7 +88,8 @@ class LocalLetters(LetterReading):
         def act(messages: Messages, stored: StoredDelivery) -> None:
             row = stored.delivery
             key = DeliveryKey(row.subscription, row.entry)
-            if self._hears_taken_back(stored.name):  # then it has to be known that it was never applied
+            policy = self._policy(stored)
+            if policy is not None and policy.also is not None:  # then it has to be known that it was never applied
                 messages.deliveries = [*messages.deliveries, row._replace(state="discarded")]
             else:
                 messages.deliveries_done = [*messages.deliveries_done, key]
@@ -193,12 +193,11 @@ class LocalLetters(LetterReading):
 
     def _pass(self, messages: Messages, stored: StoredDelivery) -> None:
         """Record that the order of a stream goes on behind an event."""
-        if (subscriber := self._inlet.subscribers.get(stored.name)) is not None:
-            messages.seen = [*messages.seen, *inbox.seen(subscriber.policy, stored.event)]
+        if (policy := self._policy(stored)) is not None:
+            messages.seen = [*messages.seen, *inbox.seen(policy, stored.event)]
 
-    def _hears_taken_back(self, name: str) -> bool:
-        subscriber = self._inlet.subscribers.get(name)
-        return subscriber is not None and subscriber.policy.also is not None
+    def _policy(self, stored: StoredDelivery) -> Policy | None:
+        return self._inlet.policy(stored.name, stored.delivery.subscription)
 
     def _tell(self, stored: StoredDelivery, *, lets_go: bool) -> None:
         subscriber = self._inlet.subscribers.get(stored.name)

@@ -230,7 +230,7 @@ class Subscriber:
             taken = self.buffer.take(delivery, self._now())
             if not isinstance(taken, Delivery):
                 if taken is not None:
-                    self._reaction.record(delivery, taken)
+                    self._leave_out(delivery, taken)
                 return
             delivery = taken
         todo = self._lanes.take(delivery)
@@ -238,6 +238,30 @@ class Subscriber:
             self.start(delivery)
         elif todo == "hold":
             self._to_hold.append(delivery)
+
+    def _leave_out(self, delivery: Delivery, decision: Decision) -> None:
+        """Have it recorded that an event is not applied; it takes no turn in its lane."""
+        decision.token = _Told(lambda _, error: self._is_left_out(delivery, decision, error))
+        self._store.submit(decision)
+
+    def _is_left_out(self, delivery: Delivery, decision: Decision, error: Exception | None) -> None:
+        if isinstance(error, StaleOwner):
+            self.abandon()
+        elif isinstance(error, StoreError):
+            self._participant.spawn(self._leave_out_later(delivery, decision))
+        else:  # also if it had been recorded before, and nobody was told
+            assert decision.messages is not None
+            if decision.messages.applied:
+                self.applied += 1
+            else:
+                self._count_dead(delivery, next(iter(decision.messages.deliveries)))
+            self._forget(delivery.entry)
+            self._read_on()
+
+    async def _leave_out_later(self, delivery: Delivery, decision: Decision) -> None:
+        await self._clock.sleep_ms(TRY_AGAIN_MS)
+        if not self._stopping:
+            self._leave_out(delivery, decision)
 
     async def _read_due(self) -> None:
         subscription = self.policy.subscription
@@ -250,6 +274,20 @@ class Subscriber:
             self._set_alarm(due_ms)
         if self.buffer is not None and (due_ms := await self.buffer.look(self._now())) is not None:
             self._set_alarm(due_ms)
+        if self.policy.fence is not None:
+            await self._look_at_blockers()
+
+    async def _look_at_blockers(self) -> None:
+        """Let keys go on that a person has let go on at somebody who shares the store."""
+        blockers = self._lanes.blockers | (self.buffer.parked if self.buffer is not None else set())
+        if not blockers:
+            return
+        found = await self._store.deliveries_of(self.policy.subscription, sorted(blockers))
+        left = {x.delivery.entry for x in found if x.delivery.state in ("waiting", "running", "dead", "early")}
+        for entry in sorted(blockers - left):
+            for event in await self.log.between(entry, entry, 1):
+                if not self.is_in_flight(entry):
+                    self.let_go(event, inbox.order_key_of(self.policy, event), entry)
 
     def _at_rest(self, read: Sequence[StoredDelivery]) -> list[StoredDelivery]:
         """Leave out what is in flight, or was until a moment ago: its row has become another meanwhile."""
@@ -388,7 +426,7 @@ class Subscriber:
         """Take what became of an answer."""
         if self._acting is not None:
             self._acting.settled(delivery.entry)
-        original = self._withdrawing.pop(delivery.entry, None) if self._withdrawing else None
+        original = self._withdrawing.get(delivery.entry) if self._withdrawing else None
         if original is not None:
             self._forget(original.entry)
         if error is not None:
@@ -399,8 +437,6 @@ class Subscriber:
         assert messages is not None
         if messages.applied:
             self._settle_applied(delivery)
-            if original is not None:
-                self.let_go(original.event, original.key, original.entry)
             if messages.outbox:
                 self._wake_all(messages.outbox)
             if self._participant.outward is not None:
@@ -409,6 +445,9 @@ class Subscriber:
                 self._participant.matcher.look_at(kept.event, kept.key)
         else:
             self._settle_failed(delivery, next(iter(messages.deliveries)))
+        self._read_on()
+
+    def _read_on(self) -> None:
         if self._is_starved and self.in_memory <= bound.DELIVERIES_IN_MEMORY // 2:
             self.wake_due()
 
@@ -417,15 +456,16 @@ class Subscriber:
         self._forget(delivery.entry)
         if self.policy.order_key is not None:
             self._go_past(delivery)
+        if self._withdrawing and (original := self._withdrawing.pop(delivery.entry, None)) is not None:
+            self.let_go(original.event, original.key, original.entry)
 
     def _settle_failed(self, delivery: Delivery, row: DeliveryRow) -> None:
         self._forget(delivery.entry)
-        if row.state in ("dead", "skipped"):
-            self.dead += 1
-            log.warning("%s cannot apply event %s: %s", self.name, delivery.event.message, row.reason)
+        if row.state == "dead":
+            self._count_dead(delivery, row)
         else:
             self._set_alarm(row.next_at_ms)
-        if row.reason == Reason.LATE or (row.state == "dead" and not self.policy.blocks):
+        if row.state == "dead" and not self.policy.blocks:
             self._go_past(delivery)
             return
         fresh, stored, streamed = self._lanes.block(delivery)
@@ -436,6 +476,10 @@ class Subscriber:
             self._again.difference_update(d.entry for d in streamed)
             self.buffer.put_back(streamed, self._now())
             self._keep()
+
+    def _count_dead(self, delivery: Delivery, row: DeliveryRow) -> None:
+        self.dead += 1
+        log.warning("%s cannot apply event %s: %s", self.name, delivery.event.message, row.reason)
 
     def _go_past(self, delivery: Delivery) -> None:
         """Let a key go on behind an event that was in its lane."""
@@ -521,7 +565,9 @@ class Subscriber:
         self._row = row
         messages = Messages()
         messages.subscriptions = [row]
-        messages.applied_until = [DeliveryKey(self.policy.subscription, row.position)]
+        # Of those in memory it may be unknown whether they were applied: then that they were must not be forgotten.
+        until = min([row.position, *(entry - 1 for entry in self._again)])
+        messages.applied_until = [DeliveryKey(self.policy.subscription, until)]
         return messages
 
     # What a person does
