@@ -44,6 +44,8 @@ class Disk:
     """Files by name, the record of what was done to them, and what is to fail.
 
     `fails` is asked before each operation: of its number from 0, and of the operation; it gives an `errno`, or 0.
+    `on_failure` is called when one has failed. While `is_dead` all of them fail, and leave no trace: whoever had the
+    disk in use was killed, and what it still does is not done.
     """
 
     def __init__(self, files: Mapping[str, bytes] | None = None) -> None:
@@ -52,7 +54,10 @@ class Disk:
         self.record: list[Op] = []
         self.asked = 0
         self.failed: list[Op] = []
+        self.first_failure: int | None = None  # how long the record was then
         self.fails: Callable[[int, Op], int] = lambda _, __: 0
+        self.on_failure: Callable[[], None] = lambda: None
+        self.is_dead = False
         self.folder = Path(f"/disk-{next(_NUMBERS)}")
         self._is_new = set[str]()
         DISKS[self.folder] = self
@@ -75,12 +80,8 @@ class Disk:
             Failure: it was to fail.
         """
         op = Op("write", file, at, bytes(data))
-        if code := self._fails(op):
-            if len(data) > SECTOR and code == errno.EIO:
-                half = op._replace(data=op.data[: len(data) // 2 // SECTOR * SECTOR])
-                self._do(half)
-            raise Failure(code, op)
-        self._do(op)
+        half = op._replace(data=op.data[: len(data) // 2 // SECTOR * SECTOR])
+        self._ask(op, half if half.data else None)
 
     def truncate(self, file: str, size: int) -> None:
         """Cut off, or lengthen. Raises Failure."""
@@ -92,10 +93,7 @@ class Disk:
         Raises:
             Failure: it was to fail; what was not synced is lost, or is not, and is not tried again.
         """
-        if code := self._fails(op := Op("sync", file)):
-            self.record.append(Op("drop", file))
-            raise Failure(code, op)
-        self._do(op)
+        self._ask(Op("sync", file), Op("drop", file))
         if file in self._is_new:
             self._is_new.discard(file)
             self.record.append(Op("sync-dir", ""))
@@ -113,23 +111,26 @@ class Disk:
             platter.take(op)
         return platter.image(chance, counts)
 
-    def _ask(self, op: Op) -> None:
-        if code := self._fails(op):
+    def _ask(self, op: Op, instead: Op | None = None) -> None:
+        """Do something, unless it is to fail; `instead` is what an I/O error does in its place."""
+        if self.is_dead:
+            raise Failure(errno.EIO, op)
+        number, self.asked = self.asked, self.asked + 1
+        if code := self.fails(number, op):
+            if instead is not None and code == errno.EIO:
+                self._do(instead)
+            self.failed.append(op)
+            if self.first_failure is None:
+                self.first_failure = len(self.record)
+            self.on_failure()
             raise Failure(code, op)
         self._do(op)
-
-    def _fails(self, op: Op) -> int:
-        number, self.asked = self.asked, self.asked + 1
-        code = self.fails(number, op)
-        if code:
-            self.failed.append(op)
-        return code
 
     def _do(self, op: Op) -> None:
         self.record.append(op)
         if op.kind == "remove":
             self.files.pop(op.file, None)
-        else:
+        elif op.kind in ("write", "truncate"):
             _apply(self.files[op.file], op)
 
 
@@ -238,6 +239,7 @@ class SimulatedOs:
     """As much of the module `os` as the store uses on its log, for files of these disks."""
 
     O_RDWR, O_CLOEXEC = os.O_RDWR, os.O_CLOEXEC
+    strerror = staticmethod(os.strerror)
 
     def __init__(self) -> None:
         self._open: dict[int, tuple[Disk, str]] = {}

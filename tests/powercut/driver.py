@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import apsw
 
-from minuet.stores.sqlite import checkpoint, connection
+from minuet.stores.sqlite import checkpoint, connection, log
 from tests.powercut.disk import SimulatedOs
 from tests.powercut.vfs import NAME
 
@@ -41,7 +41,7 @@ class Connection:
     """One connection to a database on a disk in memory. `synchronous`: what is taken in place of FULL."""
 
     def __init__(self, path: str, *, synchronous: int | None = None) -> None:
-        with _translated():
+        with _TRANSLATED:
             self._apsw = apsw.Connection(path, vfs=NAME)
             self._apsw.execute("pragma locking_mode = exclusive").fetchall()
         self._synchronous = synchronous
@@ -49,13 +49,13 @@ class Connection:
     @property
     def in_transaction(self) -> bool:
         """See `sqlite3.Connection`."""
-        with _translated():
+        with _TRANSLATED:
             return self._apsw.in_transaction
 
     @property
     def total_changes(self) -> int:
         """See `sqlite3.Connection`."""
-        with _translated():
+        with _TRANSLATED:
             return self._apsw.total_changes()
 
     def execute(self, sql: str, arguments: Arguments = ()) -> Cursor:
@@ -68,8 +68,8 @@ class Connection:
 
     def cursor(self) -> Cursor:
         """See `sqlite3.Connection`."""
-        with _translated():
-            return Cursor(self._apsw.cursor(), self._apsw)
+        with _TRANSLATED:
+            return Cursor(self._apsw)
 
     def set_authorizer(self, authorize: Callable[..., int] | None) -> None:
         """See `sqlite3.Connection`."""
@@ -80,23 +80,23 @@ class Connection:
         self._apsw.set_progress_handler(None if look is None else lambda: bool(look()), steps or 100)
 
     def close(self) -> None:
-        """See `sqlite3.Connection`."""
-        with _translated():
+        """See `sqlite3.Connection`: what the disk refuses meanwhile is not told, as SQLite does not tell it."""
+        with suppress(apsw.IOError, apsw.FullError):
             self._apsw.close(force=True)
 
 
 class Cursor:
     """One cursor; `row_factory` may be `sqlite3.Row`, and then rows have names."""
 
-    def __init__(self, cursor: apsw.Cursor, connection: apsw.Connection) -> None:
-        self._apsw = cursor
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._apsw = connection.cursor()
         self._connection = connection
         self.row_factory: object = None
         self.rowcount = -1
 
     def execute(self, sql: str, arguments: Arguments = ()) -> Cursor:
         """See `sqlite3.Cursor`."""
-        with _translated():
+        with _TRANSLATED:
             self._apsw.execute(sql, arguments or None)
         self.rowcount = self._connection.changes() if _CHANGES_ROWS.match(sql) else -1
         return self
@@ -104,18 +104,17 @@ class Cursor:
     def executemany(self, sql: str, arguments: Iterable[Arguments]) -> Cursor:
         """See `sqlite3.Cursor`."""
         before = self._connection.total_changes()
-        with _translated():
+        with _TRANSLATED:
             self._apsw.executemany(sql, arguments)
         self.rowcount = self._connection.total_changes() - before
         return self
 
     def __iter__(self) -> Iterator[Any]:
-        while (row := self.fetchone()) is not None:
-            yield row
+        return iter(self.fetchall())
 
     def fetchone(self) -> Any:
         """See `sqlite3.Cursor`."""
-        with _translated():
+        with _TRANSLATED:
             row = self._apsw.fetchone()
         if row is None or self.row_factory is None:
             return row
@@ -123,11 +122,14 @@ class Cursor:
 
     def fetchall(self) -> list[Any]:
         """See `sqlite3.Cursor`."""
-        return list(self)
+        if self.row_factory is not None:
+            return list(iter(self.fetchone, None))
+        with _TRANSLATED:
+            return self._apsw.fetchall()
 
     def close(self) -> None:
         """See `sqlite3.Cursor`."""
-        with _translated():
+        with _TRANSLATED:
             self._apsw.close(force=True)
 
 
@@ -159,27 +161,32 @@ def simulated_disks(*, synchronous: int | None = None, passive_pages: int | None
 
     with (
         patch.object(connection, "_connect", connect),
-        patch.object(checkpoint, "os", SimulatedOs()),
+        patch.object(checkpoint, "os", system := SimulatedOs()),
+        patch.object(log, "os", system),
         patch.object(checkpoint, "PASSIVE_PAGES", passive_pages or checkpoint.PASSIVE_PAGES),
     ):
         yield
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Tell an error of APSW as the standard module does."""
-    try:
-        yield
-    except apsw.BindingsError as error:
-        raise sqlite3.ProgrammingError(str(error)) from error
-    except apsw.ConnectionClosedError as error:
-        raise sqlite3.ProgrammingError("Cannot operate on a closed database.") from error
-    except apsw.Error as error:
+class _Translation:
+    """Tells an error of APSW as the standard module does."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, apsw.Error):
+            return
+        if isinstance(error, apsw.BindingsError | apsw.ConnectionClosedError):
+            raise sqlite3.ProgrammingError(str(error)) from error
         extended = getattr(error, "extendedresult", apsw.SQLITE_ERROR)
         told = _KINDS.get(extended & 0xFF, sqlite3.OperationalError)(str(error))
         told.sqlite_errorcode = extended
         told.sqlite_errorname = str(_NAMES.get(extended, "SQLITE_ERROR"))
         raise told from error
+
+
+_TRANSLATED = _Translation()
 
 
 def file_of(folder: Path) -> Path:

@@ -28,6 +28,7 @@ from tests.powercut.trade import ORDERS, sell
 
 PASSIVE_PAGES = 96  # a record has some eight checkpoints
 RECOVER_EVERY = 100  # images: of one of so many a program takes up what is there, and brings it to its end
+REPEAT = "python -m tests.powercut.many"
 WANTED = (
     *("writes kept", "writes lost", "writes torn", "junk at the end", "files not removed"),
     *("during a checkpoint", "unacknowledged, and there", "unacknowledged, and not there", "recovered"),
@@ -71,7 +72,7 @@ def cuts_of(record: Record, seed: int, number: int) -> list[int]:
 
 
 def examine(
-    record: Record, seed: int, cuts: Iterable[int], *, recovers: bool = True
+    record: Record, seed: int, cuts: Iterable[int], *, recovers: bool = True, repeat: str = ""
 ) -> tuple[Counter[str], list[Fault]]:
     """Cut the power at these points, ascending; give what was counted, and what is not as it should be."""
     counts, faults = Counter[str](), []
@@ -89,8 +90,7 @@ def examine(
                 fault = _fault_of_recovery(record, files, cut, seed)
                 counts["recovered"] += 1
             if fault is not None:
-                repeat = f"python -m tests.powercut.many --seed {seed} --cut {cut}"
-                faults.append(Fault(*fault, repeat))
+                faults.append(Fault(*fault, f"{REPEAT} {repeat or f'--seed {seed}'} --cut {cut}"))
     return counts, faults
 
 
@@ -152,7 +152,7 @@ def _fault_of_content(
 
 def disagreement(connection: sqlite3.Connection) -> str | None:
     """Say where facts, what handlers wrote, events, and what reactions did are not as they belong together."""
-    steps, hold = _steps()
+    steps, hold = steps_of_sell()
     done, held = Counter[str](), Counter[str]()
     keys = dict(rows_of(connection, "minuet_run", "run, key"))
     for run, position, round_, label in rows_of(connection, "minuet_fact", "run, position, round, label"):
@@ -222,7 +222,7 @@ def _epoch(connection: sqlite3.Connection) -> int:
 
 
 @cache
-def _steps() -> tuple[frozenset[str], str]:
+def steps_of_sell() -> tuple[frozenset[str], str]:
     """Give the positions of the steps, and that of `hold`."""
     rules = [rule for rule in make_plan(sell.tree, Placement()).rules if rule.kind == "run"]
     return frozenset(rule.position for rule in rules), next(r.position for r in rules if r.about["action"] == "hold")

@@ -35,7 +35,7 @@ AGAIN_S = 1.0  # a client, or whoever starts programs, tries again
 class State:
     """What the store held after a transaction: it began before the operation `began`, and was there from `acked` on.
 
-    `acked` is None where the transaction failed, so that nobody can know whether it is there.
+    `acked` is None where an operation failed, so that nobody could know whether it is there.
     """
 
     began: int
@@ -60,7 +60,8 @@ class Record:
         self.states: list[State] = []
         self.told: list[Told] = []
         self._began = 0
-        self.base = self._peek()
+        self.base = self.peek()
+        disk.on_failure = self._failed
 
     def expected(self, cut: int) -> tuple[str, set[str]]:
         """Give what is sure to be there after a power cut before this operation, and what else may be."""
@@ -74,18 +75,19 @@ class Record:
         """See `Witness`."""
         self._began = len(self.disk.record)
 
-    def done(self, connection: sqlite3.Connection | None) -> None:
+    def done(self, connection: sqlite3.Connection) -> None:
         """See `Witness`."""
-        if connection is not None:
-            self.states.append(State(self._began, len(self.disk.record), digest_of(connection)))
-        else:
-            self.states.append(State(self._began, None, self._peek()))
+        self.states.append(State(self._began, len(self.disk.record), digest_of(connection)))
 
     def tell(self, key: str, end: str | None = None) -> None:
         """Hear what a client is told now."""
         self.told.append(Told(len(self.disk.record), key, end))
 
-    def _peek(self) -> str:
+    def _failed(self) -> None:
+        """Note what may be there, whatever is told of it, from the operation on that has failed."""
+        self.states.append(State(self._began, None, self.peek()))
+
+    def peek(self) -> str:
         """Give what another process would find now, without touching the disk."""
         copy = Disk({name: bytes(content) for name, content in self.disk.files.items()})
         try:

@@ -36,8 +36,8 @@ class Witness(Protocol):
     def begins(self) -> None:
         """Hear that one begins."""
 
-    def done(self, connection: sqlite3.Connection | None) -> None:
-        """Hear that it is acknowledged; or that it failed, where there is no connection."""
+    def done(self, connection: sqlite3.Connection) -> None:
+        """Hear that it is acknowledged."""
 
 
 class InlineStore(SqliteStore):
@@ -61,7 +61,6 @@ class InlineStore(SqliteStore):
                 connection.close()
                 raise
         except BaseException as error:
-            self._witness.done(None)
             if isinstance(error, sqlite3.Error):
                 raise translate(error, self.path) from error
             raise
@@ -122,7 +121,6 @@ class _InlineWriter:
         try:
             result = self._groups.perform(task)
         except BaseException as error:
-            self._witness.done(None)
             future.set_exception(error)
         else:
             self._witness.done(self._groups._connection)
@@ -147,7 +145,7 @@ class _InlineWriter:
             group = self._groups.take(self._waiting)
             self._witness.begins()
             outcomes = self._groups.run(group)
-            failed = all(isinstance(outcome.error, StoreError) for outcome in outcomes)
-            self._witness.done(None if failed else self._groups._connection)
+            if not all(isinstance(outcome.error, StoreError) for outcome in outcomes):
+                self._witness.done(self._groups._connection)
             asyncio.get_running_loop().call_soon(self._on_outcomes, outcomes)
             self._groups.consider_checkpoint()

@@ -18,6 +18,7 @@ WEAKENED_IMAGES = 200
 BY_THE_OTHER = 25
 
 
+@pytest.mark.timeout(600)  # thousands of databases are opened: some ten seconds, many times that beside other work
 def test_every_power_cut_leaves_what_was_acknowledged_and_nothing_by_half() -> None:
     counts, faults = check_many(IMAGES, 0)
     print(f"synchronous=FULL: {len(faults)} wrong;", dict(counts))

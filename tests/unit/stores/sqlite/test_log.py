@@ -21,7 +21,7 @@ def left(tmp_path: Path) -> Path:
     file, copy = tmp_path / "store.db", tmp_path / "copy.db"
     connection = open_writer(file)
     connection.execute("create table t (n integer)")
-    connection.executemany("insert into t values (?)", [(n,) for n in range(1_000)])
+    connection.execute("insert into t select value from json_each(?)", (str(list(range(1_000))),))
     for of in (Path, log_of):
         of(copy).write_bytes(of(file).read_bytes())
     connection.close()
@@ -31,9 +31,18 @@ def left(tmp_path: Path) -> Path:
 def test_a_log_that_is_written_again_is_the_same_and_synced(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, done = log_of(left).read_bytes(), list[str]()
     pwrite, fsync = os.pwrite, os.fsync
+
+    def write(number: int, data: bytes, at: int) -> int:
+        done.append("write")
+        return pwrite(number, data, at)
+
+    def sync(number: int) -> None:
+        done.append("sync")
+        fsync(number)
+
     monkeypatch.setattr(log, "_STEP_BYTES", 5_000)
-    monkeypatch.setattr(os, "pwrite", lambda *to: (done.append("write"), pwrite(*to))[1])
-    monkeypatch.setattr(os, "fsync", lambda number: (done.append("sync"), fsync(number))[1])
+    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(os, "fsync", sync)
     write_log_again(left)
     assert log_of(left).read_bytes() == before
     assert done == ["write"] * -(-len(before) // 5_000) + ["sync"]
