@@ -42,6 +42,8 @@ ALLOWED: dict[str, str] = {
     "runtime/clock.py": "is the system's clock: reads time, waits, and draws the random part of new ids",
     "runtime/http_client.py": "waits before it asks another process again; it is no part of a participant",
     "testing/clock.py": "is the clock that tests move",
+    "testing/simulation/chance.py": "draws all chance of a simulated world, from its seed",
+    "testing/simulation/clock.py": "is the clock of a simulated process: waits in simulated time",
     "tools/cli/runs.py": "a person watches: waits before it looks again",
     "tools/progress.py": "a person watches: waits before it draws again",
 }
