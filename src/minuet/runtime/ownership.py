@@ -210,11 +210,8 @@ class Ownership:
         if asked:
             kept = set(await self._store.renew(self.owner, asked, self.lease_ms))
             for lease in kept:
-                held = self._held.get(lease.shard)
-                if held is not None and held.lease == lease:
-                    held.until_ms = self._until(sent_ms)
-                else:  # it was given up while the answer was on its way
-                    self._to_return.append(lease)
+                if self._held_as(lease):  # else it was given up while the answer was on its way
+                    self._held[lease.shard].until_ms = self._until(sent_ms)
             lost = [lease for lease in asked if lease not in kept and self._held_as(lease)]
             if lost:
                 self._give_up(lost, "somebody else has taken over")

@@ -57,7 +57,7 @@ class Cluster:
         self.faults = faults or Faults()
         self.build = build
         self.workflows = workflows
-        self.settings = replace(Settings(), observer=False, lease_ms=LEASE_MS, **settings)
+        self.settings = replace(Settings(), observer=False, **{"lease_ms": LEASE_MS, **settings})
         self.recorded: list[tuple[str, Decision]] = []
         self.databases: dict[str, SimulatedDatabase] = {}
         self.shards = shards

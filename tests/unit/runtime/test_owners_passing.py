@@ -142,6 +142,16 @@ def test_a_run_whose_event_somebody_else_took_is_read_anew_and_not_set_aside() -
         play(c, script(c))
 
 
+def test_events_without_an_id_get_different_ones_at_every_worker() -> None:
+    async def script(c: Cluster) -> None:
+        a, b = await c.started("a", "b")
+        await asyncio.gather(*(w.send(Paid(f"{n}", n)) for n in range(10) for w in (a, b)))
+        assert c.rows("select count(*) from minuet_inbox") == [(20,)]
+
+    with made() as c:
+        play(c, script(c))
+
+
 # Verbs
 
 
@@ -300,6 +310,20 @@ def test_messages_that_were_left_for_a_crashed_owner_are_taken_by_the_next() -> 
         for run in runs:
             assert (await homes[1].wait(run)).state == "compensated"
         assert len(c.database("shop").query("select what from entry")) == 32
+
+    with made(store_per_service=True) as c:
+        play(c, script(c))
+
+
+def test_messages_that_a_crashed_worker_has_not_sent_are_sent_by_whoever_takes_over() -> None:
+    async def script(c: Cluster) -> None:
+        homes, _ = await open_apart(c)
+        c.broker.partition(homes[0].process)
+        await homes[0].begin(order, "7")
+        homes[0].process.crash()
+        crashed = c.loop.time()
+        await until(lambda: bool(c.database("shop").query("select 1 from entry")))
+        assert c.loop.time() - crashed < LEASE_S + 3
 
     with made(store_per_service=True) as c:
         play(c, script(c))

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from minuet import Service, Transaction, event, injected, on
-from minuet.engine.row import Decision, SubscriptionRow
+from minuet import Service, Transaction, action, event, injected, on
+from minuet.engine.port import RunFilter
+from minuet.engine.row import Decision, RunRow, SubscriptionRow
 from minuet.errors import StaleOwner
 from minuet.ids import shard_of_name
 from tests.unit.runtime.sharing import LEASE_S, Cluster, Worker, cluster, play, until
@@ -139,6 +140,9 @@ def test_a_zombie_moves_no_position_and_applies_nothing() -> None:
         await until(lambda: len(c.rows("select what from entry")) == 21)
         await asyncio.sleep(30)
         assert len(c.rows("select what from entry")) == 21
+        refused = c.database().refused_stale
+        await asyncio.sleep(30)
+        assert c.database().refused_stale == refused  # it has stopped, and does not try on
         fence = next(iter(owner.ownership.held))._replace(epoch=0)
         decision = Decision()
         decision.fence = fence
@@ -147,6 +151,68 @@ def test_a_zombie_moves_no_position_and_applies_nothing() -> None:
             await owner.do(owner.host.participant.record(decision))
 
     with made(seen) as c:
+        play(c, script(c))
+
+
+def test_a_subscription_is_begun_also_where_it_could_not_be_read_when_its_shard_came() -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def script(c: Cluster) -> None:
+        (a,) = await c.started("a")
+        b = c.worker("b")
+        await b.start()
+        a.process.crash()
+        c.database().faults = c.faults.parse("read_error=1")
+        b.host.store.owners = _nobody  # type: ignore[method-assign]
+        b.host.store.list_runs = _nothing  # type: ignore[method-assign]
+        await until(lambda: len(b.shards) == 8)
+        await asyncio.sleep(0.5)
+        c.database().faults = c.faults.parse("none")
+        await b.send(Sold("tea", 1))
+        await until(lambda: c.rows("select what from entry") == [("tally tea",)], 10)
+
+    with made(seen) as c:
+        play(c, script(c))
+
+
+async def _nobody() -> dict[str, int]:
+    return {}
+
+
+async def _nothing(which: RunFilter) -> list[RunRow]:
+    return []
+
+
+@event("shop.asked", version=1, key="item")
+@dataclass
+class Asked:
+    item: str
+
+
+class Buying(Service):
+    """Its reaction awaits an action that takes effect once for a key, and takes its time."""
+
+    @action(effect_key="item")
+    async def buy(self, item: str) -> str:
+        await asyncio.sleep(20)
+        return item
+
+    @on(Asked)
+    async def asked(self, asked: Asked) -> None:
+        await self.buy(asked.item)
+
+
+def test_the_turn_of_an_effect_is_free_again_when_its_subscription_was_lost() -> None:
+    async def script(c: Cluster) -> None:
+        (a,) = await c.started("a")
+        await a.send(Asked("tea"))
+        await asyncio.sleep(1)
+        c.database().partition(a.process)
+        await until(lambda: not a.shards)
+        c.database().heal(a.process)
+        await until(lambda: c.rows("select key from minuet_effect") == [("tea",)])
+
+    with cluster(lambda _: [Buying()], []) as c:
         play(c, script(c))
 
 
