@@ -119,6 +119,7 @@ class Workload:
         self.done = Counter[str]()
         self.order: dict[int, dict[tuple[str, Round, str], int]] = {}  # by run: when each fact was first recorded
         self._world: World | None = None
+        self._services = services(self)  # type: ignore[arg-type] # it is asked for `act` and `done` only
 
     @property
     def layout(self) -> Layout:
@@ -132,7 +133,7 @@ class Workload:
     def build(self, world: World) -> App:
         """Make the app of one process."""
         self._world = world
-        return App("made", services=services(self), workflows=self.flows)  # type: ignore[arg-type] # it is asked for `act` and `done` only
+        return App("made", services=self._services, workflows=self.flows)  # they keep nothing in memory
 
     # The services
 

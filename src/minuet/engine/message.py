@@ -20,7 +20,7 @@ from minuet.engine.program import Program
 from minuet.engine.row import ASKED, ASKED_BACK, FactRow
 from minuet.errors import InvalidPayload
 from minuet.ids import op_key, parse_round, parse_run, round_text, run_text
-from minuet.plans.dataflow import FactName, Flow, flow_of
+from minuet.plans.dataflow import FactName
 from minuet.plans.placement import HOME
 from minuet.plans.plan import Plan
 
@@ -54,7 +54,7 @@ class Routes:
         self.here = here
         self.is_observed = is_observed
         plan = program.plan
-        self._flow: Flow = flow_of(plan)
+        self._flow = program.flow
         self._conductors = plan.conductors()
         self._topics = _Topics(plan)
         self._scopes = {r.position: r.scope for r in plan.rules}

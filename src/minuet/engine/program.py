@@ -8,7 +8,7 @@ from minuet.contracts.action import RetryPolicy
 from minuet.engine import bound
 from minuet.engine.row import ASKED, ASKED_BACK
 from minuet.plans.condition import ENTER, EXIT, FALSE, FAN, FIRST, LAST, NEXT, OUTER, PREV, SAME, START
-from minuet.plans.dataflow import BEGIN, CANCELLATION
+from minuet.plans.dataflow import BEGIN, CANCELLATION, Flow, flow_of
 from minuet.plans.plan import Plan
 from minuet.plans.rule import Rule, labels
 
@@ -28,7 +28,7 @@ class Program:
     """The tables of one plan, as one participant evaluates it; shared by all its runs, and never changed.
 
     `who`: the names whose rules are evaluated here; None: everybody's, in one place. `only_watches`: nothing is
-    decided or carried out, it is only found out what is still to come.
+    decided or carried out, it is only found out what is still to come. `flow`: the plan's, if it is known.
     """
 
     def __init__(
@@ -38,7 +38,9 @@ class Program:
         who: frozenset[str] | None = None,
         *,
         only_watches: bool = False,
+        flow: Flow | None = None,
     ) -> None:
+        self._flow = flow
         self.who = who
         self.only_watches = only_watches
         conditions = plan.conditions
@@ -112,6 +114,13 @@ class Program:
     def performs(self, rule: Rule) -> bool:
         """Say whether the action of a rule is performed here, not commanded elsewhere."""
         return not self.only_watches and (self.who is None or rule.about["service"] in self.who)
+
+    @property
+    def flow(self) -> Flow:
+        """Who hears what of a run, and what travels with it."""
+        if self._flow is None:
+            self._flow = flow_of(self.plan)
+        return self._flow
 
     def _is_for_another(self, rule: Rule) -> bool:
         """Say whether a rule is evaluated by whoever performs the step: its own row decides whether it is late."""

@@ -44,6 +44,7 @@ class Plan:
     blocks: list[Block]
     body: dict[str, Any]
     places: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    _conductors: frozenset[str] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -68,8 +69,10 @@ class Plan:
 
     def conductors(self) -> frozenset[str]:
         """Give the names of those who are no services: home, and the orchestrators."""
-        named = {n["by"] for n in _nodes(self.body) if n["node"] == "Section" and n["by"]}
-        return frozenset(r.who for r in self.rules if is_conductor(r.who) or r.who in named)
+        if self._conductors is None:  # a plan is not changed once it is used
+            named = {n["by"] for n in _nodes(self.body) if n["node"] == "Section" and n["by"]}
+            self._conductors = frozenset(r.who for r in self.rules if is_conductor(r.who) or r.who in named)
+        return self._conductors
 
     def to_json(self) -> bytes:
         """Give the plan as JSON text."""

@@ -33,10 +33,17 @@ class Activation:
     `adopt` makes a plan known here: it raises where that cannot be.
     """
 
-    def __init__(self, participant: Participant, exchange: Exchange, adopt: Callable[[Plan], None]) -> None:
+    def __init__(
+        self,
+        participant: Participant,
+        exchange: Exchange,
+        adopt: Callable[[Plan], None],
+        load: Callable[[bytes], Plan] = load_plan,
+    ) -> None:
         self._participant = participant
         self._exchange = exchange
         self._adopt = adopt
+        self._load = load
         self._missing: dict[str, set[str]] = {}  # by digest: who has not acknowledged it yet
         self._refused: dict[tuple[str, str], str] = {}  # (digest, participant) -> why
         self._asked_for: set[tuple[str, str]] = set()
@@ -190,7 +197,7 @@ class Activation:
     async def _told(self, envelope: Envelope) -> None:
         refused = None
         try:
-            plan = load_plan(envelope.data or b"")
+            plan = self._load(envelope.data or b"")
             digest = plan.digest
             await self.learn(plan)
         except (PlanInvalid, Conflict) as e:

@@ -14,11 +14,10 @@ from typing import Any
 from minuet.contracts.service import Service, service_spec
 from minuet.engine.broker import Broker
 from minuet.engine.port import RunFilter, Store
-from minuet.engine.program import Program
 from minuet.engine.row import Decision, Lease, PlanRow
 from minuet.errors import Conflict, PlanInvalid
 from minuet.ids import RunIds
-from minuet.plans.plan import Plan, load_plan
+from minuet.plans.plan import Plan
 from minuet.runtime.acting import Acting
 from minuet.runtime.activation import Activation
 from minuet.runtime.clock import WaitingClock, new_owner
@@ -26,6 +25,7 @@ from minuet.runtime.exchange import Exchange
 from minuet.runtime.handler import Handlers
 from minuet.runtime.inlet import Inlet
 from minuet.runtime.ledger import Ledger, guards_of
+from minuet.runtime.library import Library
 from minuet.runtime.matcher import EventMatcher
 from minuet.runtime.ownership import Ownership
 from minuet.runtime.participant import Participant
@@ -66,8 +66,10 @@ class Host:
         is_observed: bool = False,
         owner: str = "",
         threads: ThreadPool | None = None,
+        library: Library | None = None,
     ) -> None:
         self.address = address
+        self._library = library or Library()
         self.services = services
         self.names = frozenset(service_spec(type(s)).name for s in services)
         self.store = store
@@ -99,7 +101,7 @@ class Host:
             self.exchange = Exchange(
                 self.participant, broker, address, self.names, is_observed=is_observed, only_listens=only_listens
             )
-            self.activation = Activation(self.participant, self.exchange, self.accept)
+            self.activation = Activation(self.participant, self.exchange, self.accept, self._library.plan)
             self.remote = Remote(self.participant, self.exchange)
             self.participant.outward = self.exchange
             if only_listens:
@@ -121,7 +123,7 @@ class Host:
         who = None
         if self.exchange is not None and not self._only_listens:
             who = self.names | plan.conductors() if self.is_home else self.names
-        program = Program(plan, self._settings.retry, who, only_watches=self._only_listens)
+        program = self._library.program(plan, self._settings.retry, who, only_watches=self._only_listens)
         self.participant.add_program(program)
         if self.exchange is not None:
             self.exchange.learn(program)
@@ -233,7 +235,7 @@ class Host:
 
     def _learn_plan(self, row: PlanRow) -> None:
         try:
-            self.adopt(load_plan(row.body))
+            self.adopt(self._library.plan(row.body.encode()))
         except PlanInvalid as e:
             log.error("%s", e)  # noqa: TRY400 - the message says it all
             self.participant.broken[row.digest] = str(e)

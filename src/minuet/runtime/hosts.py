@@ -14,6 +14,7 @@ from minuet.errors import BrokerUnavailable, Conflict, DeclarationError, NotFoun
 from minuet.plans.plan import Plan
 from minuet.runtime.clock import WaitingClock
 from minuet.runtime.host import Host
+from minuet.runtime.library import Library
 from minuet.runtime.observer import Observer
 from minuet.runtime.settings import Settings
 from minuet.stores.opening import beside, open_store
@@ -43,6 +44,7 @@ class Hosts:
         self._settings = settings
         self._clock = clock
         self._provided = provided
+        self._library = Library()
         self.broker = broker
         self.observer: Host | None = None
         self.watch: Observer | None = None
@@ -91,6 +93,7 @@ class Hosts:
             is_home=address == self._home_address,
             only_listens=listens,
             is_observed=self._settings.observer,
+            library=self._library,
         )
 
     @property
