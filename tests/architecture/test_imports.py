@@ -20,7 +20,9 @@ LIBRARIES: dict[str, list[str]] = {
     "click": ["tools/"],
     "httpx": ["runtime/http_client.py"],
     "hypothesis": ["testing/"],
-    "msgspec": ["contracts/", "engine/", "plans/", "runtime/", "server/", "stores/", "tools/", "workflows/"],  # JSON
+    "msgspec": [  # JSON
+        *("contracts/", "engine/", "plans/", "runtime/", "server/", "stores/", "testing/", "tools/", "workflows/"),
+    ],
     "pydantic": ["contracts/pydantic_model.py"],  # inside functions, once a model exists
     "pytest": ["testing/plugin.py"],
     "pytest_asyncio": ["testing/plugin.py"],

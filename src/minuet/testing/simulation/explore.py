@@ -7,13 +7,12 @@ order of a set), and no failure could be repeated: that is a violation, too.
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -188,13 +187,25 @@ def _executor(trials: Trials, jobs: int) -> Executor | None:
 
     New ones have another order of sets: whatever depends on it shows where a world is performed twice.
     """
-    try:
-        pickle.dumps(trials)
-        method = "spawn"
-    except (pickle.PicklingError, AttributeError, TypeError):
+    method = "spawn"
+    if not _is_importable(trials):
         if "fork" not in multiprocessing.get_all_start_methods() or threading.active_count() > 1:
             return None  # a copy of a process with threads may stand still
         method = "fork"
     return ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context(method), initializer=_inherit, initargs=(trials,)
     )
+
+
+def _is_importable(what: object) -> bool:
+    """Say whether another process finds this by its name, and all that it holds."""
+    name = getattr(what, "__qualname__", "")
+    if name:
+        return "<" not in name and getattr(what, "__self__", None) is None
+    if is_dataclass(what):
+        return _is_importable(type(what)) and all(_is_importable(getattr(what, f.name)) for f in fields(what))
+    if isinstance(what, Mapping):
+        return all(_is_importable(x) for pair in what.items() for x in pair)
+    if isinstance(what, list | tuple):
+        return all(map(_is_importable, what))
+    return what is None or isinstance(what, str | int | float)

@@ -70,6 +70,16 @@ def test_what_is_told_does_not_depend_on_the_number_of_processes() -> None:
     assert without_time(one) == without_time(two)
 
 
+def test_worlds_of_what_no_other_process_can_import_are_tried_all_the_same() -> None:
+    async def local(world: World) -> None:
+        await red(world)
+
+    named = explore(red, build, seeds=range(12), layouts=[PLAIN], faults=Faults(), name="red")
+    unnamed = explore(local, build, seeds=range(12), layouts=[PLAIN], faults=Faults(), name="red", jobs=2)
+    assert named.failures
+    assert without_time(unnamed) == without_time(named)
+
+
 def test_what_cannot_be_repeated_is_a_violation() -> None:
     count = itertools.count()
 
