@@ -362,6 +362,7 @@ def test_a_worker_that_was_held_up_begins_nothing_of_what_it_has_lost() -> None:
         a, b = await c.started("a", "b")
         runs = [await a.begin(grind, f"tea {n}") for n in range(12)]
         await until(lambda: len(begun) == 1)
+        await asyncio.sleep(4.9)  # the first is about to end, and the next one waits for its slot
         a.process.pause()
         await asyncio.sleep(LEASE_S * 3)
         at = len(begun)
