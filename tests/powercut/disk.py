@@ -63,7 +63,8 @@ class Disk:
         DISKS[self.folder] = self
 
     def close(self) -> None:
-        """Forget this disk."""
+        """Forget this disk; whoever still has it in use does nothing more."""
+        self.is_dead = True
         DISKS.pop(self.folder, None)
 
     def create(self, file: str) -> None:

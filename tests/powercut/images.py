@@ -72,7 +72,7 @@ def cuts_of(record: Record, seed: int, number: int) -> list[int]:
 
 
 def examine(
-    record: Record, seed: int, cuts: Iterable[int], *, recovers: bool = True, repeat: str = ""
+    record: Record, seed: int, cuts: Iterable[int], *, repeat: str, recovers: bool = True
 ) -> tuple[Counter[str], list[Fault]]:
     """Cut the power at these points, ascending; give what was counted, and what is not as it should be."""
     counts, faults = Counter[str](), []
@@ -90,7 +90,7 @@ def examine(
                 fault = _fault_of_recovery(record, files, cut, seed)
                 counts["recovered"] += 1
             if fault is not None:
-                faults.append(Fault(*fault, f"{REPEAT} {repeat or f'--seed {seed}'} --cut {cut}"))
+                faults.append(Fault(*fault, f"{REPEAT} {repeat} --cut {cut}"))
     return counts, faults
 
 
