@@ -469,7 +469,17 @@ class Exchange:
     async def _take_left(self) -> None:
         """Take what was kept for plans that are known by now, and was not taken when the last process stopped."""
         for digest in list(self.routes):
-            await self.take_early(digest)
+            await self.take_early_at_last(digest)
+
+    async def take_early_at_last(self, digest: str) -> None:
+        """Take what was kept for a plan, whatever goes wrong with the store meanwhile."""
+        while True:
+            try:
+                await self.take_early(digest)
+            except StoreError:
+                await self._participant.clock.sleep_ms(AGAIN_MS)
+            else:
+                return
 
     async def take_early(self, digest: str) -> int:
         """Take what was kept for a plan; give how many messages could be taken."""

@@ -108,7 +108,9 @@ class Remote:
         elif verb == "retry":
             with suppress(Conflict):  # it still cannot be understood, and stays as it is
                 await self._participant.read_again(stored)
-                self._participant.spawn(self._exchange.take_early(stored.run.digest))  # in its turn, which is not now
+                self._participant.spawn(
+                    self._exchange.take_early_at_last(stored.run.digest)
+                )  # not now, but in its turn
 
     # Asking whether it is over
 

@@ -11,7 +11,6 @@ from minuet.contracts.service import Service, service_spec
 from minuet.errors import MinuetError
 from minuet.plans.plan import Plan
 from minuet.runtime.host import Host
-from minuet.runtime.library import Library
 from minuet.runtime.local import LocalControl
 from minuet.testing.simulation.clock import ProcessClock
 from minuet.testing.simulation.loop import Process
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("minuet")
 
 OPEN_AGAIN_S = 0.5
-_LIBRARY = Library()  # of all worlds: plans are compiled again and again otherwise
 
 
 class Member:
@@ -101,7 +99,7 @@ class Member:
             is_home=self.is_home,
             owner=process.name,
             threads=world.new_threads(process),
-            library=_LIBRARY,
+            library=world.library(app),
         )
 
     def _control(self, app: App, plans: dict[str, Plan], host: Host) -> LocalControl:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from minuet.engine.row import Decision
 from minuet.ids import run_text
 from minuet.plans.plan import Plan, make_plan
 from minuet.runtime.app import App
+from minuet.runtime.library import Library
 from minuet.runtime.settings import Settings
 from minuet.testing.clock import START_MS
 from minuet.testing.simulation.broker import SimulatedBroker
@@ -116,7 +118,7 @@ class World:
             store_per_service=layout.is_apart,
             styles=dict(layout.styles),
         )
-        self._plans: dict[str, Plan] | None = None
+        self._made: Compiled | None = None
         app = build(self)
         self.app = app
         names = frozenset(service_spec(type(s)).name for s in app.services)
@@ -158,9 +160,16 @@ class World:
 
     def plans(self, app: App) -> dict[str, Plan]:
         """Compile the workflows, once."""
-        if self._plans is None:
-            self._plans = plans_of(app, self.settings)
-        return self._plans
+        return self._compiled(app).plans
+
+    def library(self, app: App) -> Library:
+        """Give what is made of plans, once for all processes."""
+        return self._compiled(app).library
+
+    def _compiled(self, app: App) -> Compiled:
+        if self._made is None:
+            self._made = compiled(app, self.settings)
+        return self._made
 
     def new_clock(self, name: str) -> ProcessClock:
         """Give a process its clock, which may be wrong."""
@@ -220,12 +229,16 @@ class World:
 
     def run(self, scenario: Scenario, *, ends_within_s: float = ENDS_WITHIN_S) -> Verdict:
         """Perform a scenario with its faults, then let everything come to its end; say what was wrong."""
+        mistakes = _Mistakes(self.violations)
+        logging.getLogger("minuet").addHandler(mistakes)
         try:
             self.loop.run_until_complete(self._run(scenario, ends_within_s))
         except Stuck as e:
             self.violations.append(f"stuck: {e}")
         except Exception as e:  # noqa: BLE001 - whatever it was, it is this world's failure, and is told with its seed
             self.violations.append(f"the scenario failed: {type(e).__name__}: {e}")
+        finally:
+            logging.getLogger("minuet").removeHandler(mistakes)
         return self._verdict()
 
     async def _run(self, scenario: Scenario, ends_within_s: float) -> None:
@@ -295,16 +308,38 @@ class World:
             database.close()
 
 
-_PLANS: dict[tuple[Any, ...], dict[str, Plan]] = {}
+class _Mistakes(logging.Handler):
+    """Takes what is logged as a mistake of Minuet: a task that failed, something that could not be taken."""
+
+    def __init__(self, violations: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._violations = violations
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one: those that come with an exception, which nobody has expected."""
+        if record.exc_info:
+            self._violations.append(f"logged: {record.getMessage()}")
 
 
-def plans_of(app: App, settings: Settings) -> dict[str, Plan]:
-    """Compile the workflows of an app, or give what was compiled of the same before: worlds differ in other things."""
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """What was made of the workflows of an app, which are held so that no others get their `id`s."""
+
+    flows: list[Any]
+    plans: dict[str, Plan]
+    library: Library
+
+
+_COMPILED: dict[tuple[Any, ...], Compiled] = {}
+_COMPILED_MAX = 32
+
+
+def compiled(app: App, settings: Settings) -> Compiled:
+    """Compile the workflows of an app, or give what was made of the same before: worlds differ in other things."""
     key = tuple((name, id(flow), str(settings.placement(name))) for name, flow in app.workflows.items())
-    if key not in _PLANS:
-        _PLANS[key] = {name: make_plan(w.tree, settings.placement(name)) for name, w in app.workflows.items()}
-        _KEPT.extend(app.workflows.values())
-    return _PLANS[key]
-
-
-_KEPT: list[object] = []  # so that no other workflow gets the `id` of one that is gone
+    if key not in _COMPILED:
+        if len(_COMPILED) == _COMPILED_MAX:
+            _COMPILED.clear()
+        plans = {name: make_plan(w.tree, settings.placement(name)) for name, w in app.workflows.items()}
+        _COMPILED[key] = Compiled(flows=list(app.workflows.values()), plans=plans, library=Library())
+    return _COMPILED[key]

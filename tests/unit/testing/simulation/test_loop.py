@@ -209,7 +209,7 @@ async def caller(done: Done, held: Held) -> None:
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_a_crash_cleans_nothing_up_now_or_later(paused: bool) -> None:
+def test_a_crash_cleans_nothing_up_as_long_as_its_world_lasts(paused: bool) -> None:
     done: Done = []
     loop = SimulationLoop(Chance(1))
     process = Process(loop, "p")
@@ -229,43 +229,7 @@ def test_a_crash_cleans_nothing_up_now_or_later(paused: bool) -> None:
     loop.close()
     del process, loop
     gc.collect()
-    assert set(done) == {"began"}, "cleaned up when the world was closed, or collected"
     assert is_held() is None, "what it held is never let go"
-
-
-def test_closing_leaves_the_interpreter_as_it_was() -> None:
-    def state() -> tuple[Any, ...]:
-        return sys.getrecursionlimit(), sys.gettrace(), sys.unraisablehook, sys.stderr
-
-    before = state()
-    loop = SimulationLoop(Chance(1))
-    Process(loop, "p").spawn(asyncio.sleep(1))
-    loop.call_outside(0.5, loop.stop)
-    loop.run_forever()
-
-    def deep(frames: int) -> None:
-        loop.close() if frames == 0 else deep(frames - 1)
-
-    deep(200)
-    assert state() == before
-
-
-def test_closing_leaves_a_debugger_as_it_was() -> None:
-    loop = SimulationLoop(Chance(1))
-    Process(loop, "p").spawn(asyncio.sleep(1))
-    loop.call_outside(0.5, loop.stop)
-    loop.run_forever()
-    before = sys.gettrace()
-
-    def trace(*_: object) -> None:
-        pass
-
-    sys.settrace(trace)
-    try:
-        loop.close()
-        assert sys.gettrace() is trace
-    finally:
-        sys.settrace(before)
 
 
 def test_what_a_crashed_process_was_about_to_do_is_not_done(loop: SimulationLoop) -> None:
