@@ -433,6 +433,10 @@ class Store(StoreReads, Protocol):
         """Let others have shards at once."""
         ...
 
+    async def time_ms(self) -> int:
+        """Give what the store's clock says, by which leases run out: milliseconds since 1970 UTC."""
+        ...
+
     async def owners(self) -> dict[str, int]:
         """Count the shards of each owner whose lease has not run out."""
         ...

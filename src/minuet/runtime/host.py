@@ -34,6 +34,7 @@ from minuet.runtime.recovery import Recovery
 from minuet.runtime.remote import Remote
 from minuet.runtime.retention import Retention
 from minuet.runtime.settings import Settings
+from minuet.runtime.store_clock import StoreClock
 from minuet.runtime.threads import ThreadPool, Threads
 from minuet.runtime.ticker import Ticker
 from minuet.runtime.transaction import SetupCall, StatementTransaction, until_first_statement
@@ -76,6 +77,7 @@ class Host:
         self.is_home = is_home
         self._only_listens = only_listens
         self._settings = settings
+        self._clock = clock = StoreClock(clock)
         self.participant = Participant(store, clock, runs_in_memory=settings.runs_in_memory, ids=RunIds())
         self.owner = owner or new_owner()
         self.threads: ThreadPool = threads or Threads(settings.threads, settings.abandoned_threads)
@@ -133,6 +135,8 @@ class Host:
         opened = await self.store.open(self.participant.on_outcomes)
         ownership = None if opened.shards is None else self._share(opened.shards)
         try:
+            if ownership is not None:
+                await ownership.ask_the_time()
             for newest in await self.store.list_runs(RunFilter(limit=1)):
                 self.participant.ids.follow(newest.run)
             await self._setup()
@@ -164,6 +168,7 @@ class Host:
         ownership = Ownership(
             self.store, participant.clock, participant.ids, owner=self.owner, shards=shards, lease_ms=settings.lease_ms
         )
+        ownership.on_time = self._clock.follow
         ownership.on_gained = self._gained
         ownership.on_lost = self._lost
         ownership.busy = participant.busy

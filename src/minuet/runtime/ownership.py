@@ -38,8 +38,9 @@ class _Held:
 class Ownership:
     """The shards that one participant owns. `shards`: how many the store has; `lease_ms`: how long a lease runs.
 
-    Set before it is opened: `on_gained` and `on_lost` are called at once with leases that have come and gone;
-    `busy` counts what is under way by shard; `ask` leaves word for some owner that nothing is owned here.
+    Set before it is opened: `on_gained` and `on_lost` are called at once with leases that have come and gone, `on_time`
+    with what the store's clock says; `busy` counts what is under way by shard; `ask` leaves word for some owner that
+    nothing is owned here.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Ownership:
         self._clock = clock
         self._ids = ids
         self._held: dict[int, _Held] = {}
+        self.on_time: Callable[[int], object] = lambda _: None
         self._to_return: list[Lease] = []  # not used any more, and the store does not know it yet
         self._renew_at_ms = 0
         self._turn = 0
@@ -157,6 +159,7 @@ class Ownership:
     async def open(self) -> None:
         """Claim what is free, up to a fair share, and go on looking."""
         with suppress(StoreError):  # it is asked again
+            await self.ask_the_time()
             await self._share_out()
         loop = asyncio.get_running_loop()
         self._tasks = [
@@ -185,6 +188,7 @@ class Ownership:
                 if self._clock.monotonic_ms() >= self._renew_at_ms:
                     await self._renew()
                 await self._return()
+                await self.ask_the_time()
                 await self._share_out()
             except StoreError as e:
                 log.debug("leases could not be seen to: %s", e)
@@ -204,6 +208,10 @@ class Ownership:
             self._to_return += over
             self._give_up(over, "they could not be renewed in time")
         return now
+
+    async def ask_the_time(self) -> None:
+        """Learn what the store's clock says. Raises StoreError."""
+        self.on_time(await self._store.time_ms())
 
     async def _renew(self) -> None:
         asked, sent_ms = self.held, self._clock.monotonic_ms()

@@ -61,6 +61,7 @@ class Cluster:
         self.recorded: list[tuple[str, Decision]] = []
         self.databases: dict[str, SimulatedDatabase] = {}
         self.shards = shards
+        self.behind_ms = 0  # how much the clock of the database was put back
         self.workers: list[Worker] = []
         self.broker = SimulatedBroker(self.loop, self.chance, self.faults)
 
@@ -75,7 +76,7 @@ class Cluster:
         return self.databases[address]
 
     def now_ms(self) -> int:
-        return START_MS + int(self.loop.time() * 1000)
+        return START_MS + int(self.loop.time() * 1000) - self.behind_ms
 
     def worker(self, name: str, *, address: str = "home", **more: Any) -> Worker:
         """Give a worker that is not started yet."""

@@ -251,14 +251,30 @@ def test_timers_of_a_crashed_worker_fire_at_another() -> None:
         play(c, script(c))
 
 
-def test_ids_are_not_made_twice_when_the_next_owners_clock_is_behind() -> None:
+def test_timers_are_due_by_the_clock_of_the_store_whatever_that_of_a_worker_says() -> None:
     async def script(c: Cluster) -> None:
-        a = await c.worker("a", offset_ms=3_600_000).start()
-        b = await c.worker("b", offset_ms=-3_600_000).start()
+        a = await c.worker("a", offset_ms=-3_600_000).start()
+        b = await c.worker("b", offset_ms=3_600_000).start()
+        run, before = await a.begin(nap, "nap"), c.loop.time()
+        await asyncio.sleep(5)
+        a.process.crash()
+        assert (await b.wait(run)).state == "completed"
+        assert 30 <= c.loop.time() - before < 31
+
+    with made(shards=1) as c:
+        play(c, script(c))
+
+
+def test_ids_are_not_made_twice_when_the_stores_clock_is_put_back() -> None:
+    async def script(c: Cluster) -> None:
+        a = await c.worker("a").start()
+        b = await c.worker("b").start()
         assert b.shards == set()
         first = [parse_run(await a.begin(nap, "x")) or 0 for _ in range(20)]
         a.process.crash()
         await until(lambda: b.ownership.owns_some)
+        c.behind_ms = 60_000
+        await asyncio.sleep(2)
         second = [parse_run(await b.begin(nap, "x")) or 0 for _ in range(20)]
         assert min(second) > max(first)
 

@@ -164,6 +164,7 @@ def test_a_subscription_is_begun_also_where_it_could_not_be_read_when_its_shard_
         a.process.crash()
         c.database().faults = c.faults.parse("read_error=1")
         b.host.store.owners = _nobody  # type: ignore[method-assign]
+        b.host.store.time_ms = lambda: _time(c)  # type: ignore[method-assign]
         b.host.store.list_runs = _nothing  # type: ignore[method-assign]
         await until(lambda: len(b.shards) == 8)
         await asyncio.sleep(0.5)
@@ -177,6 +178,10 @@ def test_a_subscription_is_begun_also_where_it_could_not_be_read_when_its_shard_
 
 async def _nobody() -> dict[str, int]:
     return {}
+
+
+async def _time(c: Cluster) -> int:
+    return c.now_ms()
 
 
 async def _nothing(which: RunFilter) -> list[RunRow]:

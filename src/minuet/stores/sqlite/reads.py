@@ -318,6 +318,11 @@ class Reads:
         """Give what the owner has said to a message."""
         return self._first(_only, "answer_of", message=message)
 
+    def time_ms(self) -> int:
+        """Give the time of the machine that the database is on."""
+        (now,) = self._all(_only, "time_ms")
+        return int(now)
+
     def audit(self, limit: int) -> list[AuditRow]:
         """Give the newest audit rows."""
         return self._all(AuditRow._make, "audit", limit=limit)

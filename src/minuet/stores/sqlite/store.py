@@ -147,6 +147,10 @@ class SqliteStore(_ThreadedReads):
     async def give_back(self, owner: str, held: Sequence[Lease]) -> None:
         """Do nothing: nobody else could have it."""
 
+    async def time_ms(self) -> int:
+        """Give the time of this machine."""
+        return await self._read(Reads.time_ms)
+
     async def owners(self) -> dict[str, int]:
         """Give nobody: there are no shards."""
         return {}

@@ -45,6 +45,7 @@ class _Call:
     tell: Callable[[Any, Exception | None], object]
     commits: bool = False
     by_process: bool = False
+    is_group: bool = False
     line: tuple[int, int] | None = None  # the connection that it was sent over; None: it got lost
     back_s: float = 0.0  # how long the answer takes
     is_overdue: bool = False  # the process has waited for an answer in vain
@@ -113,6 +114,11 @@ class SimulatedStore(ReadSide):
         self._submit(work)
 
     @property
+    def is_committing(self) -> bool:
+        """Whether decisions that it has sent are under way."""
+        return any(call.is_group for call in self._under_way)
+
+    @property
     def backlog(self) -> int:
         """Give how many decisions and works wait for the next group."""
         return len(self._waiting)
@@ -154,6 +160,12 @@ class SimulatedStore(ReadSide):
         if (database := self._database).shards is not None:
             await self._transact(lambda _: database.leases.give_back(owner, held, database.now_ms()))
 
+    async def time_ms(self) -> int:
+        """Give what the server's clock says."""
+        self._require_open()
+        database = self._database
+        return await self._ask(lambda: database.read(database.now_ms), READ_S)
+
     async def owners(self) -> dict[str, int]:
         """Count the shards of each owner whose lease has not run out."""
         self._require_open()
@@ -190,6 +202,7 @@ class SimulatedStore(ReadSide):
                     do=lambda: self._database.record(group, self),
                     tell=lambda outcomes, error: self._tell_group(group, outcomes, error),
                     commits=True,
+                    is_group=True,
                     by_process=any(not isinstance(item, Decision) for item in group),
                 ),
                 COMMIT_S,

@@ -29,3 +29,6 @@ select owner, count(*) from minuet_lease where owner is not null and until_ms > 
 
 -- name: epoch_of_shard
 select epoch from minuet_lease where shard = :shard;
+
+-- name: time_ms
+select cast((julianday('now') - 2440587.5) * 86400000 as integer);
