@@ -35,8 +35,8 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PORT = "8640"  # as it stands in the pages; what is run gets a free one, since tests run beside each other
-COMMAND_S = 30
-APPEARS_S = 15
+COMMAND_S = 60
+APPEARS_S = 60
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[a-z]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
 _NOT_RUN = re.compile(r"<!-- not run: .+? -->\s*\Z")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 MINUET = Path(sysconfig.get_path("scripts")) / "minuet"
+PATIENCE_S = 60.0
 
 DESK = """
 import asyncio
@@ -49,7 +51,9 @@ class Desk(Service):
         return text
     @action
     async def slow(self, question: str) -> str:
-        await asyncio.sleep(0.7)
+        Path("slow-has-begun").touch()
+        while not Path("slow-may-end").exists():
+            await asyncio.sleep(0.01)
         Path("slow-has-ended").touch()
         return question
 
@@ -100,7 +104,7 @@ class Folder:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
@@ -123,13 +127,25 @@ class Folder:
         self.url = line.rpartition(" · ")[2]
         return line
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> Said:
-        """Tell the program to stop, and give what it said from then on."""
+    def until_there(self, name: str) -> None:
+        """Wait until a file is there."""
+        until = time.monotonic() + PATIENCE_S
+        while not (self.path / name).exists():
+            assert time.monotonic() < until, f"{name} is not there"
+            time.sleep(0.01)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, then: str | None = None) -> Said:
+        """Tell the program to stop, and make a file once it says that it does; give what it said from then on."""
         assert self.running is not None
         running, self.running = self.running, None
         running.send_signal(number)
-        out, err = running.communicate(timeout=60)
-        return Said(running.returncode, out, err)
+        before = ""
+        if then is not None:
+            assert running.stderr is not None
+            before = next(line for line in running.stderr if line.startswith("stopping"))
+            (self.path / then).touch()
+        out, err = running.communicate(timeout=PATIENCE_S)
+        return Said(running.returncode, out, before + err)
 
     def close(self) -> None:
         if self.running is not None:
@@ -166,7 +182,7 @@ def test_the_life_of_a_run_from_another_terminal(desk: Folder) -> None:
     # The answer comes, and what is done with it fails: it is parked after its only attempt.
     sent = desk("events", "send", "answers.given", "--key", "why", "--data", '{"question": "why", "text": "so"}')
     assert "accepted, 1 waiting" in sent.out
-    assert desk("start", "answer", "--key", "q-1", "--input", '"why"', "--wait", "--timeout", "20s").code == 1
+    assert desk("start", "answer", "--key", "q-1", "--input", '"why"', "--wait", "--timeout", "60s").code == 1
     assert "stuck" in desk("runs", "--stuck").out
     parked = desk("failed", "list", "--json").json["failed"]
     assert [(f["run"], f["attempts"], "jammed" in f["reason"]) for f in parked] == [(run, 1, True)]
@@ -174,7 +190,7 @@ def test_the_life_of_a_run_from_another_terminal(desk: Folder) -> None:
     # Somebody mends it.
     (desk.path / "mended").touch()
     assert "due now" in desk("retry", run).out
-    done = desk("start", "answer", "--key", "q-1", "--input", '"why"', "--wait", "--timeout", "20s")
+    done = desk("start", "answer", "--key", "q-1", "--input", '"why"', "--wait", "--timeout", "60s")
     assert (done.code, '"so"' in done.out) == (0, True)
     assert desk("failed").err == "nothing is parked\n"
     assert desk("cancel", run).code == 0
@@ -201,12 +217,12 @@ def test_an_operator_pauses_resumes_cancels_terminates_and_resolves(desk: Folder
     assert "terminated dirty" in desk("runs", "--key", "b").out
 
     desk("events", "send", "answers.given", "--key", "c", "--data", '{"question": "c", "text": "x"}')
-    assert "stuck" in desk("start", "answer", "--key", "c", "--input", '"c"', "--wait", "--timeout", "20s").out
+    assert "stuck" in desk("start", "answer", "--key", "c", "--input", '"c"', "--wait", "--timeout", "60s").out
     position = desk("failed", "list", "--json").json["failed"][0]["position"]
     wrong = desk("resolve", position, "--key", "c", "--note", "by hand", "--result", "7")
     assert (wrong.code, wrong.err.startswith("error: ")) == (2, True)
     assert desk("resolve", position, "--key", "c", "--note", "by hand", "--result", '"done"').code == 0
-    assert '"done"' in desk("start", "answer", "--key", "c", "--input", '"c"', "--wait", "--timeout", "20s").out
+    assert '"done"' in desk("start", "answer", "--key", "c", "--input", '"c"', "--wait", "--timeout", "60s").out
 
 
 def test_a_stopped_program_is_read_from_its_file_and_not_changed(desk: Folder) -> None:
@@ -233,13 +249,14 @@ def test_a_stopped_program_is_read_from_its_file_and_not_changed(desk: Folder) -
     desk.run("desk:app")
     (desk.path / "mended").touch()
     desk("events", "send", "answers.given", "--key", "why", "--data", '{"question": "why", "text": "so"}')
-    assert desk("start", "answer", "--key", "q-1", "--input", '"why"', "--wait", "--timeout", "20s").code == 0
+    assert desk("start", "answer", "--key", "q-1", "--input", '"why"', "--wait", "--timeout", "60s").code == 0
 
 
 def test_sigterm_lets_what_runs_come_to_its_end(desk: Folder) -> None:
     desk.run("desk:app", "--grace", "20s")
     desk("start", "think", "--key", "t", "--input", '"x"')
-    left = desk.stop()
+    desk.until_there("slow-has-begun")
+    left = desk.stop(then="slow-may-end")
     assert left.code == 0
     assert "stopping; what runs has 20 s" in left.err
     assert (desk.path / "slow-has-ended").exists()
@@ -248,10 +265,12 @@ def test_sigterm_lets_what_runs_come_to_its_end(desk: Folder) -> None:
 def test_sigint_stops_it_too_and_a_short_grace_leaves_work_for_the_next(desk: Folder) -> None:
     desk.run("desk:app", "--grace", "1ms")
     desk("start", "think", "--key", "t", "--input", '"x"')
+    desk.until_there("slow-has-begun")
     assert desk.stop(signal.SIGINT).code == 0
     assert desk("runs", "--key", "t", "--json").json["runs"][0]["state"] == "running"
+    (desk.path / "slow-may-end").touch()
     desk.run("desk:app")
-    assert desk("start", "think", "--key", "t", "--input", '"x"', "--wait", "--timeout", "20s").code == 0
+    assert desk("start", "think", "--key", "t", "--input", '"x"', "--wait", "--timeout", "60s").code == 0
 
 
 def test_a_second_process_is_told_who_holds_the_store(desk: Folder) -> None:
