@@ -15,7 +15,6 @@ from tests.acceptance.kills_counts import Counts
 SEED = 20_260_101
 
 
-@pytest.mark.timeout(300)  # each time a process starts anew, on a machine that may be busy
 @pytest.mark.parametrize(
     ("program", "kills", "books", "of"),
     [("errands", 20, "errands.db", "errand"), ("shop", 10, "shop.orders.db", "run")],
