@@ -55,6 +55,12 @@ def minuet_options(request: pytest.FixtureRequest) -> Options:
     )
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Have pytest-asyncio say nothing of a test under `@simulate` in a module that is marked: it has its own loop."""
+    if getattr(getattr(item, "obj", None), "minuet_simulated", False):
+        item.add_marker(pytest.mark.filterwarnings("ignore:The test .* is marked with '@pytest.mark.asyncio'"))
+
+
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run an async test that asks for `minuet`, where no other plugin does."""
     test: Any = pyfuncitem.obj

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import inspect
 import logging
@@ -33,8 +34,7 @@ from minuet.testing.simulation.explore import explore
 from minuet.testing.simulation.faults import Faults
 from minuet.testing.simulation.outside import Outside
 from minuet.testing.simulation.report import Failure, Report, failure_text, story_text
-from minuet.testing.simulation.trial import InTurn, Trial
-from minuet.testing.simulation.world import Layout, World
+from minuet.testing.simulation.world import Layout, Verdict, World
 from minuet.testing.stage import Stage
 from minuet.testing.variants import Variant
 from minuet.workflows.workflow import Workflow
@@ -72,7 +72,7 @@ def simulate(
     What was found is made small: as few faults as it takes. It is told with the line that repeats it.
 
     Args:
-        what: the workflows that the test starts, or an app with its services.
+        what: the workflows that the test starts, or an app, whose services are copied for each process.
         seeds: how many worlds; `--minuet-seeds` has another number, and `--minuet-seed` repeats one.
         styles: styles (`orchestration`, `choreography`, `hybrid`), each tried in one store, in one store that two
             processes share, and with a store for each service; or variants as in `@styles`, tried as they are.
@@ -85,7 +85,7 @@ def simulate(
     """
     app, flows = _given(what)
     rates = Faults.parse(faults) if isinstance(faults, str) else faults
-    layouts = _layouts(flows, styles)
+    layouts = layouts_of(flows, styles)
 
     def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
         parameters = list(inspect.signature(test).parameters.values())
@@ -106,6 +106,7 @@ def simulate(
         wanted = parameters[:1] + parameters[2:] if is_method else parameters[1:]
         options = inspect.Parameter("minuet_options", inspect.Parameter.KEYWORD_ONLY)
         tried.__signature__ = inspect.Signature([*wanted, options])  # type: ignore[attr-defined] # what pytest asks for
+        tried.minuet_simulated = True  # type: ignore[attr-defined] # for the plugin
         return tried
 
     return decorate
@@ -130,7 +131,7 @@ class Search:
         self.name = name
         self.reached: dict[str, bool] = {}
         self._flows, self._app, self._body = flows, app, body
-        self._layouts, self._faults = layouts, faults
+        self._layouts, self.faults = layouts, faults
         self._simulation: Simulation | None = None
 
     def explore(self, seeds: range, max_failures: int = 1) -> None:
@@ -162,7 +163,7 @@ class Search:
                 self._build,
                 seeds=seeds,
                 layouts=self._layouts,
-                faults=self._faults,
+                faults=self.faults,
                 settings=KEEPING,
                 keep=keep,
                 max_failures=max_failures,
@@ -173,17 +174,20 @@ class Search:
     def repeat(self, seed: int, only: Sequence[str] | None = None) -> None:
         """Try one seed, with some faults only if they are given. Raises AssertionError with what is wrong."""
         __tracebackhide__ = True
-        verdict = self.trial(seed).perform(only)
+        verdict = self.verdict(seed, only)
         if verdict.violations:
-            failure = Failure.of(verdict, self._faults, only=None if only is None else tuple(only), tried=1)
+            failure = Failure.of(verdict, self.faults, only=None if only is None else tuple(only), tried=1)
             told = failure_text(failure, self.repeats(failure))
             raise AssertionError(f"{told}\n\nWhat happened:\n\n{story_text(verdict.story)}")
 
-    def trial(self, seed: int) -> Trial:
-        """Give what is tried for a seed."""
-        return InTurn(
-            scenario=self._scenario, build=self._build, layouts=self._layouts, faults=self._faults, settings=KEEPING
-        )(seed)
+    def verdict(self, seed: int, only: Sequence[str] | None = None) -> Verdict:
+        """Perform the world of a seed, with some faults only if they are given."""
+        layout = self._layouts[seed % len(self._layouts)]  # as `explore` takes them in turn
+        world = World(self._build, seed=seed, layout=layout, faults=self.faults, only=only, settings=KEEPING)
+        try:
+            return world.run(self._scenario)
+        finally:
+            world.close()
 
     def repeats(self, failure: Failure) -> str:
         """Give the line that repeats a failure."""
@@ -275,7 +279,7 @@ class Simulation:
     def cancel_somewhere(self, run: Run[Any]) -> None:
         """Cancel a run, at another moment in each world, and in some of them never."""
         r = self.world.chance.stream("cancel somewhere")
-        after_s = CANCELS_WITHIN_S * r.random() ** 4  # most happens within the first second
+        after_s = CANCELS_WITHIN_S * 10 ** (-4 * r.random())  # in a millisecond as likely as in some seconds
         if r.random() < 0.8:
             self._tasks.append(asyncio.ensure_future(self._cancelled(run, after_s)))
 
@@ -297,6 +301,11 @@ class Simulation:
         """Give what is recorded as the state of a run at this instant."""
         stored = stored_run(self.world, _number(run.id))
         return "" if stored is None else stored.run.state
+
+    def query(self, service: str, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        """Read from the store that a service has (its own, or the one that all share), at once."""
+        databases = self.world.databases
+        return databases.get(service, databases["home"]).query(sql, *arguments)
 
     # What is to be
 
@@ -324,7 +333,7 @@ class Simulation:
         if not self._stages:
             self._stages.append(Stage(self.world, self._tapes, self._conditions))
         if self._app is not None:
-            return self._stages[0].app(self._app, self._app.services)
+            return self._stages[0].app(self._app, _copied(self._app.services))
         assert self._services is not None
         services = list(self._services())
         return self._stages[0].app(App("test", services=services, workflows=self._flows), services)
@@ -353,6 +362,7 @@ class Simulation:
         """Perform what is left of the test, with faults; give its runs some time, with faults as well."""
         self._stages[0].begin()
         self.world.checks.insert(0, self._check)
+        await self._deployed()
         await _Going(self._rest)
         for task in self._tasks:
             await task
@@ -360,6 +370,12 @@ class Simulation:
         while self.now_s < until and any(not self._has_ended(run) for run in self._runs):  # noqa: ASYNC110 - of rows
             await asyncio.sleep(LOOK_EVERY_S)
         self._calm_s = self.now_s
+
+    async def _deployed(self) -> None:
+        """Wait until every process has been up once: what nobody has ever subscribed to, nobody keeps for him."""
+        away = list(self.world.members)
+        while away := [member for member in away if not member.is_up]:  # noqa: ASYNC110 - it looks from outside
+            await asyncio.sleep(LOOK_EVERY_S / 10)
 
     def _has_ended(self, run: str) -> bool:
         rows = self.world.databases["home"].query("select load from minuet_run where run = ?", _number(run))
@@ -391,7 +407,7 @@ def _given(what: Sequence[Workflow[Any, Any, Any] | App]) -> tuple[App | None, l
     return (apps[0], list(apps[0].workflows.values())) if apps else (None, flows)
 
 
-def _layouts(flows: Sequence[Workflow[Any, Any, Any]], styles: Sequence[str]) -> list[Layout]:
+def layouts_of(flows: Sequence[Workflow[Any, Any, Any]], styles: Sequence[str]) -> list[Layout]:
     """Give the layouts that are tried in turn."""
     found: list[Layout] = []
     for n, style in enumerate(styles):
@@ -402,6 +418,17 @@ def _layouts(flows: Sequence[Workflow[Any, Any, Any]], styles: Sequence[str]) ->
         one = variant.layout(flows, seed=n)
         found += [one, replace(one, workers=2), replace(one, is_apart=True)]
     return found
+
+
+def _copied(services: Sequence[Service]) -> list[Service]:
+    """Give services as they were before anything was done: what one process keeps in memory no other one has."""
+    try:
+        return copy.deepcopy(list(services))
+    except Exception as e:
+        raise DeclarationError(
+            f"the services of the app cannot be copied for each simulated process: {type(e).__name__}: {e}",
+            remedy="Give workflows instead of the app, and what makes services: sim.start(…, services=make)",
+        ) from e
 
 
 def _number(run: str) -> int:

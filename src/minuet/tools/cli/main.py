@@ -20,6 +20,7 @@ from minuet.tools.cli.operate import cancel, pause, resolve, resume, retry, skip
 from minuet.tools.cli.plan import plan
 from minuet.tools.cli.run import run
 from minuet.tools.cli.runs import runs, show, start
+from minuet.tools.cli.simulate import simulate
 from minuet.tools.cli.version import version
 from minuet.tools.output import Exit, escaped, exit_code, print_error, print_json, remark
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     new, run, start, runs, show, events, cancel, terminate, retry, resolve, skip, pause, resume, failed, plan,
-    doctor, explain, version,
+    simulate, doctor, explain, version,
 )  # fmt: skip
 
 
