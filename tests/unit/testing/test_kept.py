@@ -12,7 +12,7 @@ import pytest
 
 from minuet import App, Rejection, Service, action, attempt, compensation, event, together, wait_for, workflow
 from minuet.errors import InvalidPayload, NotFound
-from minuet.testing import Kit, replay
+from minuet.testing import Delay, Kit, replay
 from minuet.testing.outcomes import Outcomes
 from minuet.workflows.workflow import Workflow
 
@@ -99,6 +99,16 @@ async def beside(order: str, *, payments: Payments, stock: Stock) -> str:
 
 
 @workflow(name="place")
+async def beside_wrapped(order: str, *, payments: Payments, stock: Stock) -> str:
+    async with attempt() as tried:
+        receipt, hold = await together(payments.charge(order), stock.reserve(order))
+    if tried.rejected:
+        raise SoldOut
+    seen = await wait_for(PickedUp, key=order, timeout=timedelta(days=3))
+    return f"{receipt}, {hold}" if seen is not None else "late"
+
+
+@workflow(name="place")
 async def other_result(order: str, *, payments: Payments, stock: Stock) -> str:
     receipt = await payments.charge(order)
     hold = await stock.reserve(order)
@@ -119,8 +129,8 @@ DONE: Outcomes = {"payments.charge": ["receipt-1"], "stock.reserve": ["hold-1"]}
 SOLD_OUT: Outcomes = {"payments.charge": ["receipt-1"], "stock.reserve": [SoldOut("none left")]}
 
 
-async def kept(minuet: Kit, outcomes: Outcomes, *, ends: bool = True) -> bytes:
-    run = await minuet.perform(place, "o-1", services=SERVICES, outcomes=outcomes)
+async def kept(minuet: Kit, outcomes: Outcomes, flow: Workflow[str, ..., str] = place, *, ends: bool = True) -> bytes:
+    run = await minuet.perform(flow, "o-1", services=SERVICES, outcomes=outcomes)
     if ends and await run.status() == "running":
         await run.send(PickedUp("o-1"))
     return msgspec.json.encode({"format": 1, "run": await run.show()})
@@ -154,6 +164,12 @@ async def test_the_first_difference_is_told(minuet: Kit, flow: Workflow[str, ...
 
 async def test_steps_that_now_go_on_beside_each_other_take_the_same_path(minuet: Kit) -> None:
     assert (await replay(await kept(minuet, DONE), beside, input="o-1")).difference == ""
+
+
+async def test_branches_may_have_ended_in_any_order(minuet: Kit) -> None:
+    slow = {**DONE, "payments.charge": [Delay(5, then="receipt-1")]}
+    unfinished = await kept(minuet, slow, beside, ends=False)
+    assert (await replay(unfinished, beside_wrapped, input="o-1")).difference == ""
 
 
 async def test_what_is_taken_back_no_more_is_a_difference(minuet: Kit) -> None:
