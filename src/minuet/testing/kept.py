@@ -97,7 +97,7 @@ async def replay(
             returned = await performer.execute(flow.function, arguments, services)
             result = msgspec.json.decode(codec_for(flow.result_type).encode_checked(returned))
         except _Parted as e:
-            return Replayed(difference=str(e), trace=performer.trace.entries)
+            return Replayed(difference=str(e) or _other_order(world), trace=performer.trace.entries)
         except Rejection as e:
             rejection = e.code
             await performer.undo_all()
@@ -207,12 +207,8 @@ class _Nobody(Actor):
 
 
 def _first_difference(world: _Answers, view: RunView, trace: list[Entry], result: Any, rejection: str) -> str:
-    for i, earlier in enumerate(world.taken):
-        for later in world.taken[i + 1 :]:
-            has_moved = earlier.at != earlier.position or later.at != later.position
-            if has_moved and later.fact.seq < earlier.fact.seq and not _beside(earlier, later):
-                told = f"it does {earlier.name} at {earlier.at} before {later.name}"
-                return f"{told}; the kept run did {_told(later)} first"
+    if told := _other_order(world):
+        return told
     if left := world.left():
         return f"it does not do what the kept run did: {_told(left[0])}"
     moved = {(a.position, a.fact.round): a.at for a in world.taken}
@@ -230,6 +226,17 @@ def _first_difference(world: _Answers, view: RunView, trace: list[Entry], result
     if view.state == RunState.COMPLETED and (rejection or result != view.result):
         ended = f"is rejected with {rejection}" if rejection else f"returns {json.dumps(result)}"
         return f"it {ended}; the kept run returned {json.dumps(view.result)}"
+    return ""
+
+
+def _other_order(world: _Answers) -> str:
+    """Say what is done earlier than it was, where one of two has moved; branches beside each other have no order."""
+    for i, earlier in enumerate(world.taken):
+        for later in world.taken[i + 1 :]:
+            has_moved = earlier.at != earlier.position or later.at != later.position
+            if has_moved and later.fact.seq < earlier.fact.seq and not _beside(earlier, later):
+                told = f"it does {earlier.name} at {earlier.at} before {later.name}"
+                return f"{told}; the kept run did {_told(later)} first"
     return ""
 
 

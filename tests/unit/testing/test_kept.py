@@ -168,8 +168,9 @@ async def test_steps_that_now_go_on_beside_each_other_take_the_same_path(minuet:
 
 async def test_branches_may_have_ended_in_any_order(minuet: Kit) -> None:
     slow = {**DONE, "payments.charge": [Delay(5, then="receipt-1")]}
-    unfinished = await kept(minuet, slow, beside, ends=False)
-    assert (await replay(unfinished, beside_wrapped, input="o-1")).difference == ""
+    for ends in (True, False):
+        found = await replay(await kept(minuet, slow, beside, ends=ends), beside_wrapped, input="o-1")
+        assert found.difference == ""
 
 
 async def test_what_is_taken_back_no_more_is_a_difference(minuet: Kit) -> None:
@@ -181,6 +182,7 @@ async def test_an_unfinished_run_says_how_far_it_came(minuet: Kit) -> None:
     unfinished = await kept(minuet, DONE, ends=False)
     assert await replay(unfinished, wrapped, input="o-1")
     assert not await replay(unfinished, with_more, input="o-1")
+    assert not await replay(unfinished, other_order, input="o-1")
 
 
 async def test_a_store_knows_the_input(minuet: Kit, tmp_path: Path) -> None:
