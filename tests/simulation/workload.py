@@ -174,7 +174,7 @@ class Workload:
             started.append(asyncio.ensure_future(self._one(world, flow, key, p)))
         for task in started:
             await task
-        await asyncio.sleep(world.chance.between("scenario", 0, 8))
+        await asyncio.sleep(world.chance.between("scenario", 0, 8 if world.layout.workers == 1 else 40))
 
     def _expected(self, i: int, tree: WorkflowTree, plan: Plan) -> Performance:
         """Say what a run must come to."""
@@ -184,7 +184,7 @@ class Workload:
         return Performance(f"{self.kind} seed {self.seed} run {i}", plan, tree, nodes, oracle, input_, want)
 
     async def _one(self, world: World, flow: Made, key: str, p: Performance) -> None:
-        await asyncio.sleep(world.chance.between("scenario", 0, 2))
+        await asyncio.sleep(world.chance.between("scenario", 0, 2 if world.layout.workers == 1 else 20))
         run = await world.client.start(flow, p.input, key=key)
         number = parse_run(run.id)
         assert number is not None

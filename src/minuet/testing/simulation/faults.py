@@ -16,6 +16,9 @@ class Faults:
     # Of each process, a second
     crash: float = 0.0
     pause: float = 0.0
+    zombie: float = (
+        0.0  # of those that share a store: it stands still in the midst of a commit, for longer than a lease
+    )
     clock_jump: float = 0.0
     partition: float = 0.0  # from the broker, and from the database of others
     # Of the database and the broker themselves, a second
@@ -44,7 +47,7 @@ class Faults:
     def all(cls) -> Self:
         """Give the rates at which everything happens often enough to be seen, and runs still get on."""
         return cls(
-            crash=1.0, pause=0.2, clock_jump=0.2, partition=0.2, database_restart=0.1, broker_crash=0.1,
+            crash=1.0, pause=0.2, zombie=0.2, clock_jump=0.2, partition=0.2, database_restart=0.03, broker_crash=0.05,
             unknown_applied=0.03, unknown_lost=0.03, busy=0.01, full=0.005, read_error=0.02,
             publish_lost=0.03, confirm_lost=0.05, acknowledgement_lost=0.1, duplicate=0.1, delay=0.15, reorder=0.2,
             call_lost=0.03, reply_lost=0.03, failure=0.03,
@@ -90,4 +93,4 @@ class Faults:
 
 
 FAULTS = tuple(f.name for f in fields(Faults))
-_A_SECOND = frozenset({"crash", "pause", "clock_jump", "partition", "database_restart", "broker_crash"})
+_A_SECOND = frozenset({"crash", "pause", "zombie", "clock_jump", "partition", "database_restart", "broker_crash"})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from minuet.runtime.app import App
     from minuet.runtime.hosts import Hosts
     from minuet.testing.simulation.database import SimulatedDatabase
+    from minuet.testing.simulation.store import SimulatedStore
     from minuet.testing.simulation.world import World
 
 log = logging.getLogger("minuet")
@@ -51,6 +52,7 @@ class Member:
         self.clock: ProcessClock | None = None
         self.control: LocalControl | None = None  # None: it is not up (yet)
         self.host: Host | None = None
+        self.store: SimulatedStore | None = None
         self.starts = 0
         self._world = world
 
@@ -88,10 +90,11 @@ class Member:
 
     def _host(self, app: App, services: Sequence[Service], process: Process, clock: ProcessClock) -> Host:
         world = self._world
+        self.store = self.database.store(process)
         return Host(
             self.address,
             services,
-            self.database.store(process),
+            self.store,
             clock,
             world.settings,
             app._provided,  # noqa: SLF001 - one unit
@@ -116,7 +119,7 @@ class Member:
         """End at once, as at a kill -9 or a power cut."""
         if self.process is not None and self.process.is_alive:
             self.process.crash()
-        self.control = self.host = None
+        self.control = self.host = self.store = None
 
     async def stop(self, grace_ms: int = 5_000) -> None:
         """End as a program does that is asked to."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from minuet.testing.simulation.world import World
 
 LONG = 0.15  # the share of absences that are longer than a lease
+ZOMBIE_S = 12.0  # somewhat longer than a lease: who stands still so long comes back, and owns nothing any more
+COMMITS_WITHIN_S = 20.0
 JUMP_MS = 86_400_000  # at most, either way
 
 
@@ -28,6 +30,8 @@ class Nemesis:
         for m in self._world.members:
             self._befall("crash", m.name, faults.crash, lambda m=m: self._crash(m))  # type: ignore[misc] # of this round
             self._befall("pause", m.name, faults.pause, lambda m=m: self._pause(m))  # type: ignore[misc] # as above
+            if m.database.shards is not None:
+                self._befall("zombie", m.name, faults.zombie, lambda m=m: self._make_zombie(m))  # type: ignore[misc] # as above
             self._befall("clock_jump", m.name, faults.clock_jump, lambda m=m: self._jump(m))  # type: ignore[misc] # as above
             self._befall("partition", m.name, faults.partition, lambda m=m: self._cut(m))  # type: ignore[misc] # as above
         for database in self._world.databases.values():
@@ -84,6 +88,24 @@ class Nemesis:
         if process is not None and process.is_alive and not process.is_paused:
             process.pause()
             await asyncio.sleep(self._away_s("pause", member))
+            process.resume()
+
+    async def _make_zombie(self, member: Member) -> None:
+        """Have an owner stand still in the midst of a commit, until others own what it did; then it goes on."""
+        process, store = member.process, member.store
+        if process is None or store is None or process.is_paused:
+            return
+        paused: asyncio.Future[None] = self._world.loop.create_future()
+
+        def pause() -> None:
+            process.pause()
+            paused.set_result(None)
+
+        store.on_commit = pause
+        await asyncio.wait([paused], timeout=COMMITS_WITHIN_S)
+        store.on_commit = None
+        if paused.done():
+            await asyncio.sleep(self._world.chance.between(f"zombie {member.name}", ZOMBIE_S, 2 * ZOMBIE_S))
             process.resume()
 
     async def _jump(self, member: Member) -> None:

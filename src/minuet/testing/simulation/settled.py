@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from minuet.testing.simulation.world import World
 
 # Each shows a few of what it finds.
-_UNENDED = "select run, state from minuet_run where state in ('running', 'compensating') order by run limit 5"
+_UNENDED = "select run, state from minuet_run where state in ('running', 'compensating') order by run limit 20"
+_PARKED = "select run from minuet_run where state in ('stuck', 'quarantined')"
 _BUSY = """
     select run, state from minuet_run where load = 1 and paused = 0 and state not in ('stuck', 'quarantined')
     order by run limit 5
 """
 _UNSENT = "select message from minuet_sending where confirmed_at_ms is null order by entry limit 5"
 _PASSED = "select message from minuet_passed where answer is null order by message limit 5"
+_EARLY = "select message from minuet_early where digest in (select digest from minuet_plan) order by arrival limit 5"
 _DELIVERIES = """
     select subscription, entry, state from minuet_delivery where state in ('waiting', 'running')
     order by subscription, entry limit 5
@@ -33,9 +35,11 @@ _UNHEARD = """
 def unsettled(world: World) -> list[str]:
     """Say what is not at its end yet: a run, a message, an event that a reaction has not heard, a process that is down.
 
-    A run that is parked waits for a person, and is at its end as far as this goes.
+    A run that is parked, wherever it is, waits for a person, and is at its end as far as this goes.
     """
-    unended = [f"home: run {run_text(run)} is {state}" for run, state in world.databases["home"].query(_UNENDED)]
+    parked = {run for database in world.databases.values() for (run,) in database.query(_PARKED)}
+    found = world.databases["home"].query(_UNENDED)
+    unended = [f"home: run {run_text(run)} is {state}" for run, state in found if run not in parked]
     return list(dict.fromkeys([*unended, *under_way(world)]))
 
 
@@ -46,6 +50,7 @@ def under_way(world: World) -> list[str]:
         left += [f"{name}: run {run_text(run)} is {state}" for run, state in database.query(_BUSY)]
         left += [f"{name}: {message} is not sent" for (message,) in database.query(_UNSENT)]
         left += [f"{name}: {message} is not taken by its owner" for (message,) in database.query(_PASSED)]
+        left += [f"{name}: {message} is still kept as early" for (message,) in database.query(_EARLY)]
         left += [f"{name}: delivery {s}/{e} is {state}" for s, e, state in database.query(_DELIVERIES)]
         left += [f"{name}: {subscription} has not heard {e}" for subscription, e in database.query(_UNHEARD)]
     if world.broker is not None and world.broker.is_busy:

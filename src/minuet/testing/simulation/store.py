@@ -45,7 +45,6 @@ class _Call:
     tell: Callable[[Any, Exception | None], object]
     commits: bool = False
     by_process: bool = False
-    is_group: bool = False
     line: tuple[int, int] | None = None  # the connection that it was sent over; None: it got lost
     back_s: float = 0.0  # how long the answer takes
     is_overdue: bool = False  # the process has waited for an answer in vain
@@ -69,6 +68,7 @@ class SimulatedStore(ReadSide):
         self._waiting: deque[Decision | Work] = deque()
         self._is_busy = False  # a group is under way
         self._idle: list[asyncio.Future[None]] = []  # of those who wait until none is
+        self.on_commit: Callable[[], None] | None = None  # called once, when decisions of an owner are on their way
         self._under_way: list[_Call] = []  # what changes something
 
     # Opening and closing
@@ -112,11 +112,6 @@ class SimulatedStore(ReadSide):
     def submit_work(self, work: Work) -> None:
         """Have a transactional handler performed, and what it decides recorded, with the next group."""
         self._submit(work)
-
-    @property
-    def is_committing(self) -> bool:
-        """Whether decisions that it has sent are under way."""
-        return any(call.is_group for call in self._under_way)
 
     @property
     def backlog(self) -> int:
@@ -197,12 +192,14 @@ class SimulatedStore(ReadSide):
     def _send_group(self) -> None:
         if self._waiting:
             group = self._database.take(self._waiting)
+            if self.on_commit is not None and any(isinstance(d, Decision) and d.fence is not None for d in group):
+                on_commit, self.on_commit = self.on_commit, None
+                self._loop.call_outside(0, on_commit)
             self._send(
                 _Call(
                     do=lambda: self._database.record(group, self),
                     tell=lambda outcomes, error: self._tell_group(group, outcomes, error),
                     commits=True,
-                    is_group=True,
                     by_process=any(not isinstance(item, Decision) for item in group),
                 ),
                 COMMIT_S,
