@@ -162,15 +162,14 @@ class Inlet:
             await self._enter(shared, fence)
             self._entered = fence
         leases = {name: lease for name in shared if (lease := ownership.lease_of_name(name)) is not None}
-        missing = {name for name in leases if name not in self.subscribers}
         known = {row.name: row for row in await store.subscriptions()}
         for name in shared:
             if name in known and name not in self._since_ms:
                 self._since_ms[name] = known[name].since_ms
         last = await store.last_entry()
-        for name in missing & known.keys():
-            if ownership.lease_of_name(name) == leases[name] and name not in self.subscribers:
-                self._begin({name: known[name]}, last, leases[name])
+        for name, lease in leases.items():
+            if name in known and name not in self.subscribers and ownership.lease_of_name(name) == lease:
+                self._begin({name: known[name]}, last, lease)
 
     async def entered(self) -> None:
         """Wait until everything is entered, so that nothing is missed of what is published from now on.
