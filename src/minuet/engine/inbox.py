@@ -68,7 +68,7 @@ class Delivery:
     entry: int
     key: str = ""  # the value of the order key, where one is declared
     row: DeliveryRow | None = None
-    is_suspect: bool = False  # the last process may have died of it
+    is_suspect: bool = False  # the last process may have died of it, or there may be a row of it
     is_streamed: bool = False
 
     @property
@@ -140,7 +140,7 @@ def applied(policy: Policy, delivery: Delivery, published: Sequence[EventRow]) -
         messages.seen = seen(policy, delivery.event)
     if published:
         messages.outbox = list(published)
-    if delivery.row is not None:
+    if delivery.row is not None or delivery.is_suspect:
         messages.deliveries_done = messages.applied
     return decision
 

@@ -6,6 +6,7 @@ a row in the store; memory holds its numbers only.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from minuet.engine.lane import Lanes
 from minuet.engine.order import Early, Gap, Order, StreamName, Verdict, early_of, stream_named, stream_of
 from minuet.engine.port import Store, StoredDelivery
 from minuet.engine.row import Decision, DeliveryKey, EventRow, SeenRow
+from minuet.errors import Conflict
 from minuet.runtime.participant import Participant
 
 log = logging.getLogger("minuet")
@@ -242,13 +244,20 @@ class Buffer:
     async def _leave(self) -> None:
         """Record those as done with that something newer has made needless."""
         for name, needless in list(self._needless.items()):
-            decision = self._policy.decision()
-            messages = decision.ensure_messages()
-            subscription = self._policy.subscription
-            messages.applied = [DeliveryKey(subscription, e.entry) for e in needless]
-            messages.deliveries_done = messages.applied
-            messages.seen = [SeenRow(subscription, name.source, name.key, e.sequence) for e in needless]
             if needless:
-                await self._participant.record(decision)
+                try:
+                    await self._participant.record(self._left(name, needless))
+                except Conflict:  # some are recorded already, and nobody was told
+                    for early in needless:
+                        with contextlib.suppress(Conflict):
+                            await self._participant.record(self._left(name, [early]))
             self.left += len(needless)
             del self._needless[name]
+
+    def _left(self, name: StreamName, needless: Sequence[Early]) -> Decision:
+        decision, subscription = self._policy.decision(), self._policy.subscription
+        messages = decision.ensure_messages()
+        messages.applied = [DeliveryKey(subscription, e.entry) for e in needless]
+        messages.deliveries_done = messages.applied
+        messages.seen = [SeenRow(subscription, name.source, name.key, e.sequence) for e in needless]
+        return decision

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from minuet.engine import bound, inbox
 from minuet.engine.answer import Failed
@@ -500,14 +501,10 @@ class Subscriber:
     def _not_recorded(self, delivery: Delivery, error: Exception) -> None:
         if isinstance(error, StaleOwner):
             self.abandon()
-        elif isinstance(error, Conflict) and "applied" in error.subject:  # its row has no meaning any more
-            decision = self.policy.decision()
-            decision.ensure_messages().deliveries_done = [DeliveryKey(self.policy.subscription, delivery.entry)]
-            decision.token = _Told(lambda *_: None)
-            self._store.submit(decision)
-            self._settle_applied(delivery)
-        elif isinstance(error, StoreError):
-            self._participant.spawn(self._start_later(delivery))
+        elif isinstance(error, Conflict) and "applied" in error.subject:
+            self._clear(delivery)
+        elif isinstance(error, StoreError):  # a row of it may have been recorded all the same
+            self._participant.spawn(self._start_later(replace(delivery, is_suspect=delivery.row is None)))
         elif isinstance(error, SecondCause) and self._acting is not None:
             self._participant.spawn(self._start_knowing(delivery, error, self._acting))
         elif isinstance(error, Conflict):  # a wait has taken what this published when it was applied before
@@ -516,6 +513,27 @@ class Subscriber:
         else:
             text = f"{type(error).__name__}: {error}"
             self._reaction.record(delivery, inbox.failed(self.policy, delivery, Failed(text), self._now()))
+
+    def _clear(self, delivery: Delivery) -> None:
+        """Remove the row of an event that was applied before: by it, it would be applied once more some day."""
+        decision = self.policy.decision()
+        decision.ensure_messages().deliveries_done = [DeliveryKey(self.policy.subscription, delivery.entry)]
+        decision.token = _Told(lambda _, error: self._is_clear(delivery, error))
+        self._store.submit(decision)
+
+    def _is_clear(self, delivery: Delivery, error: Exception | None) -> None:
+        if error is None:
+            self._settle_applied(delivery)
+            self._read_on()
+        elif isinstance(error, StaleOwner):
+            self.abandon()
+        else:
+            self._participant.spawn(self._clear_later(delivery))
+
+    async def _clear_later(self, delivery: Delivery) -> None:
+        await self._clock.sleep_ms(TRY_AGAIN_MS)
+        if not self._stopping:
+            self._clear(delivery)
 
     # What waits in the store
 
