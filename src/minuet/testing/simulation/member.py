@@ -66,7 +66,7 @@ class Member:
         world = self._world
         self.starts += 1
         self.process = Process(world.loop, f"{self.name}.{self.starts}")
-        self.clock = world.new_clock(self.name)
+        self.clock = world.new_clock(self)
         self.process.spawn(self._open(self.process), name=f"{self.name} opens")
 
     async def _open(self, process: Process) -> None:

@@ -31,8 +31,8 @@ class Nemesis:
             self._befall("crash", m.name, faults.crash, lambda m=m: self._crash(m))  # type: ignore[misc] # of this round
             self._befall("pause", m.name, faults.pause, lambda m=m: self._pause(m))  # type: ignore[misc] # as above
             if m.database.shards is not None:
+                self._befall("clock_jump", m.name, faults.clock_jump, lambda m=m: self._jump(m))  # type: ignore[misc] # as above
                 self._befall("zombie", m.name, faults.zombie, lambda m=m: self._make_zombie(m))  # type: ignore[misc] # as above
-            self._befall("clock_jump", m.name, faults.clock_jump, lambda m=m: self._jump(m))  # type: ignore[misc] # as above
             self._befall("partition", m.name, faults.partition, lambda m=m: self._cut(m))  # type: ignore[misc] # as above
         for database in self._world.databases.values():
             self._befall("database_restart", database.name, faults.database_restart, database.restart)
@@ -102,8 +102,10 @@ class Nemesis:
             paused.set_result(None)
 
         store.on_commit = pause
-        await asyncio.wait([paused], timeout=COMMITS_WITHIN_S)
-        store.on_commit = None
+        try:
+            await asyncio.wait([paused], timeout=COMMITS_WITHIN_S)
+        finally:
+            store.on_commit = None
         if paused.done():
             await asyncio.sleep(self._world.chance.between(f"zombie {member.name}", ZOMBIE_S, 2 * ZOMBIE_S))
             process.resume()

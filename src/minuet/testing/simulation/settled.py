@@ -24,7 +24,7 @@ _DELIVERIES = """
     order by subscription, entry limit 5
 """
 _UNHEARD = """
-    select s.name, min(e.entry) from minuet_subscription s join minuet_outbox e on e.event = s.event
+    select s.name, min(e.entry) from minuet_subscription s join minuet_outbox e on e.event in (s.event, s.also)
     where s.active = 1 and e.entry > s.position and e.entry > s.began
       and not exists (select 1 from minuet_applied a where a.subscription = s.subscription and a.entry = e.entry)
       and not exists (select 1 from minuet_delivery d where d.subscription = s.subscription and d.entry = e.entry)

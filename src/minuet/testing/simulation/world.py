@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -171,12 +172,18 @@ class World:
             self._made = compiled(app, self.settings)
         return self._made
 
-    def new_clock(self, name: str) -> ProcessClock:
-        """Give a process its clock, which may be wrong."""
+    def new_clock(self, member: Member) -> ProcessClock:
+        """Give a process its clock, which may be wrong: each time in another way, where the time is the store's.
+
+        Who has a store of its own goes by its own clock, which may be ahead or behind, but does not jump.
+        """
         if not self.faults.clock_jump or not self.chance.strikes("clock_skew", 1.0):  # by name, so that it is shrunk
             return ProcessClock(self.loop, offset_ms=self._ahead_ms)
-        offset = self._ahead_ms + int(self.chance.between("clock", -3_600_000, 3_600_000))
-        return ProcessClock(self.loop, offset_ms=offset, rate=self.chance.between("clock", 0.95, 1.05))
+        r = random.Random(f"clock of {member.name} {self.seed}")  # noqa: S311 - it is no secret
+        if member.database.shards is not None:
+            r = self.chance.stream("clock")
+        offset_ms = self._ahead_ms + r.randint(-3_600_000, 3_600_000)
+        return ProcessClock(self.loop, offset_ms=offset_ms, rate=r.uniform(0.95, 1.05))
 
     def new_threads(self, process: Process) -> SimulatedThreads:
         """Give a process what takes the place of threads."""
