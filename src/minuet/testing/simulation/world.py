@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -107,6 +106,7 @@ class World:
         self.loop = SimulationLoop(self.chance)
         self.history = History()
         self.violations: list[str] = []
+        self._wrong_clocks: dict[str, tuple[int, float]] = {}  # by how much each is ahead, and its rate
         self._ahead_ms = 0  # by how much the clocks were put forward
         self.story: list[tuple[float, str, str]] = []
         self.outsides: dict[str, Outside] = {}
@@ -177,13 +177,15 @@ class World:
 
         Who has a store of its own goes by its own clock, which may be ahead or behind, but does not jump.
         """
-        if not self.faults.clock_jump or not self.chance.strikes("clock_skew", 1.0):  # by name, so that it is shrunk
-            return ProcessClock(self.loop, offset_ms=self._ahead_ms)
-        r = random.Random(f"clock of {member.name} {self.seed}")  # noqa: S311 - it is no secret
-        if member.database.shards is not None:
-            r = self.chance.stream("clock")
-        offset_ms = self._ahead_ms + r.randint(-3_600_000, 3_600_000)
-        return ProcessClock(self.loop, offset_ms=offset_ms, rate=r.uniform(0.95, 1.05))
+        found = self._wrong_clocks.get(member.name) if member.database.shards is None else None
+        if found is None:
+            found = (0, 1.0)
+            if self.faults.clock_jump and self.chance.strikes("clock_skew", 1.0):  # by name, so that it is shrunk
+                r = self.chance.stream("clock")
+                found = (r.randint(-3_600_000, 3_600_000), r.uniform(0.95, 1.05))
+            self._wrong_clocks[member.name] = found
+        offset_ms, rate = found
+        return ProcessClock(self.loop, offset_ms=self._ahead_ms + offset_ms, rate=rate)
 
     def new_threads(self, process: Process) -> SimulatedThreads:
         """Give a process what takes the place of threads."""
