@@ -19,7 +19,7 @@ from typing import Any, get_overloads
 import click
 
 import minuet
-from minuet import errors
+from minuet import errors, testing
 from minuet.engine import bound
 from minuet.plans import rule
 from minuet.runtime import settings as settings_module
@@ -174,13 +174,13 @@ def _tree(cls: type[errors.MinuetError]) -> Iterator[type[errors.MinuetError]]:
 
 
 def _api(names: str) -> str:
-    """Give signature and docstring of names of `minuet`: `dry_run`, `App`, and members as `App.start`."""
+    """Give signature and docstring of names of `minuet` or `minuet.testing`: `App`, and members as `App.start`."""
     return "\n\n".join(_described(name) for name in names.split())
 
 
 def _described(name: str) -> str:
     owner, _, member = name.partition(".")
-    thing: Any = getattr(minuet, owner)
+    thing: Any = getattr(minuet, owner, None) or getattr(testing, owner)
     if member:
         value = inspect.getattr_static(thing, member)
         if isinstance(value, property):

@@ -41,7 +41,11 @@ FORBIDDEN = (
 ALLOWED: dict[str, str] = {
     "runtime/clock.py": "is the system's clock: reads time, waits, and draws the random part of new ids",
     "runtime/http_client.py": "waits before it asks another process again; it is no part of a participant",
+    "testing/assertion.py": "waits until a condition holds, in the time of whichever loop a test has",
     "testing/clock.py": "is the clock that tests move",
+    "testing/outcomes.py": "lets an attempt take longer, in simulated time",
+    "testing/simulated.py": "looks again until nothing happens any more, in simulated time",
+    "testing/simulating.py": "lets a simulated world go on, in simulated time",
     "testing/simulation/chance.py": "draws all chance of a simulated world, from its seed",
     "testing/simulation/clock.py": "is the clock of a simulated process: waits in simulated time",
     "tools/cli/runs.py": "a person watches: waits before it looks again",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,6 +53,11 @@ def minuet_options(request: pytest.FixtureRequest) -> Options:
         only=None if only is None else tuple(name for name in only.split(",") if name),
         test=request.node.nodeid,
     )
+
+
+def in_each(variants: Sequence[object]) -> pytest.MarkDecorator:
+    """Have a test performed with a kit of each of these variants."""
+    return pytest.mark.parametrize(FIXTURE, variants, ids=str, indirect=True)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
@@ -11,6 +10,7 @@ from minuet.errors import SettingsError
 from minuet.plans.check import check
 from minuet.plans.placement import CHOREOGRAPHY, ORCHESTRATION, STYLES
 from minuet.runtime.settings import Settings
+from minuet.testing.simulation.chance import Chance
 from minuet.testing.simulation.world import Layout
 from minuet.workflows.dry_run.whereabouts import nodes_of
 from minuet.workflows.tree import Call, Node, Section
@@ -55,7 +55,7 @@ class Variant:
         found: dict[str, str] = dict(styles or {}) if self.style == AS_WRITTEN else {}
         for flow in flows:
             if self.style == HYBRID:
-                found.update(_mixed(flow, random.Random(f"{seed} {flow.name}")))  # noqa: S311 - it is no secret
+                found.update(_mixed(flow, Chance(seed)))
             elif self.style != AS_WRITTEN:
                 found[flow.name] = self.style
         return Layout(styles=found, is_apart=self.is_apart)
@@ -76,21 +76,21 @@ def styles(*given: Any) -> Any:
     Without names: both styles and a hybrid, each in one store and with a store for each service. With names:
     `@styles("choreography", "hybrid, a store each")`.
     """
-    import pytest  # noqa: PLC0415 - only tests decorate tests
-
     if len(given) == 1 and callable(given[0]):
         return styles()(given[0])
     variants = [Variant.parse(name) for name in given] or list(VARIANTS)
-    return pytest.mark.parametrize("minuet", variants, ids=str, indirect=True)
+    from minuet.testing.plugin import in_each  # noqa: PLC0415 - it imports pytest, and only tests decorate tests
+
+    return in_each(variants)
 
 
-def _mixed(flow: Workflow[Any, Any, Any], r: random.Random) -> dict[str, str]:
+def _mixed(flow: Workflow[Any, Any, Any], chance: Chance) -> dict[str, str]:
     """Draw a style for a workflow and for each of its sections, such that it can be performed."""
     sections = sorted(_sections(flow.tree.body))
     kinds = sorted(STYLES)
     for _ in range(TRIES):
-        root = r.choice(kinds)
-        drawn = {flow.name: root, **{f"{flow.name}/{p}": r.choice(kinds) for p in sections}}
+        root = chance.pick(flow.name, kinds)
+        drawn = {flow.name: root, **{f"{flow.name}/{p}": chance.pick(flow.name, kinds) for p in sections}}
         if not check(flow.tree, Settings(styles=drawn).placement(flow.name)):
             return drawn
     return {}
