@@ -58,13 +58,16 @@ class Disk:
         self.fails: Callable[[int, Op], int] = lambda _, __: 0
         self.on_failure: Callable[[], None] = lambda: None
         self.is_dead = False
+        self.users: list[Callable[[], None]] = []  # closes each
         self.folder = Path(f"/disk-{next(_NUMBERS)}")
         self._is_new = set[str]()
         DISKS[self.folder] = self
 
     def close(self) -> None:
-        """Forget this disk; whoever still has it in use does nothing more."""
+        """Forget this disk; whoever still has it in use is closed, and does nothing more."""
         self.is_dead = True
+        while self.users:
+            self.users.pop()()
         DISKS.pop(self.folder, None)
 
     def create(self, file: str) -> None:

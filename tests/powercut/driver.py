@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import apsw
 
 from minuet.stores.sqlite import checkpoint, connection, log
-from tests.powercut.disk import SimulatedOs
+from tests.powercut.disk import SimulatedOs, disk_of
 from tests.powercut.vfs import NAME
 
 Arguments = Mapping[str, Any] | Sequence[Any]
@@ -44,6 +44,7 @@ class Connection:
         with _TRANSLATED:
             self._apsw = apsw.Connection(path, vfs=NAME)
             self._apsw.execute("pragma locking_mode = exclusive").fetchall()
+        disk_of(path)[0].users.append(self.close)
         self._synchronous = synchronous
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import cache
 from random import Random
 
 from minuet.errors import StoreError, StoreFull, StoreUnavailable
@@ -30,33 +31,26 @@ class Failing(StrEnum):
 
 
 def operations() -> list[Op]:
-    """Give the operations of the script where nothing fails."""
-    asked = list[Op]()
-
-    def none_fails(_: int, op: Op) -> int:
-        asked.append(op)
-        return 0
-
-    with simulated_disks(passive_pages=PASSIVE_PAGES):
-        disk = Disk()
-        disk.fails = none_fails
-        Scripted(disk).perform()
-        disk.close()
-    return asked
+    """Give the operations of the script where nothing fails: those by which a store is made, then those of its use."""
+    made, files = _performed({}, 0)
+    return [*made, *_performed(files, RUNS)[0]]
 
 
 def perform(failing: Failing, at: int, cuts: int | Sequence[int]) -> tuple[Counter[str], list[Fault]]:
     """Perform the script, its operation `at` failing; then cut the power at so many points after it, or at these."""
     repeat = f"--failing {failing} --at {at}"
     counts, wrong = Counter[str](performances=1), list[str]()
+    made, files = _made()
+    begins, runs = ({}, 0) if at < made else (files, RUNS)
+    at -= made if runs else 0
     with simulated_disks(passive_pages=PASSIVE_PAGES):
-        disk = Disk()
+        disk = Disk(begins)
         disk.fails = _fails(disk, failing, at)
-        scripted = Scripted(disk, lambda error: wrong.extend(_wrong_when_told(scripted, failing, error)))
+        scripted = Scripted(disk, lambda error: wrong.extend(_wrong_when_told(scripted, failing, error)), runs=runs)
         try:
             scripted.perform()
             disk.fails, disk.is_dead = (lambda _, __: 0), False
-            wrong += wrong_in_the_end(disk)
+            wrong += wrong_in_the_end(disk, runs)
         except Exception as error:
             wrong.append(f"{type(error).__name__}: {error}")
         disk.close()
@@ -69,6 +63,29 @@ def perform(failing: Failing, at: int, cuts: int | Sequence[int]) -> tuple[Count
         cuts = _cuts(disk, at, cuts)
     more, faults = examine(scripted.record, at, cuts, recovers=False, repeat=repeat)
     return counts + more, [Fault("wrong", what, f"{REPEAT} {repeat}") for what in wrong] + faults
+
+
+@cache
+def _made() -> tuple[int, dict[str, bytes]]:
+    """Give the number of operations by which a store is made, and its files."""
+    made, files = _performed({}, 0)
+    return len(made), files
+
+
+def _performed(begins: Mapping[str, bytes], runs: int) -> tuple[list[Op], dict[str, bytes]]:
+    """Perform the script without a failure; give what was asked of the disk, and its files."""
+    asked = list[Op]()
+
+    def none_fails(_: int, op: Op) -> int:
+        asked.append(op)
+        return 0
+
+    with simulated_disks(passive_pages=PASSIVE_PAGES):
+        disk = Disk(begins)
+        disk.fails = none_fails
+        Scripted(disk, runs=runs).perform()
+        disk.close()
+    return asked, {name: bytes(content) for name, content in disk.files.items()}
 
 
 def _fails(disk: Disk, failing: Failing, at: int) -> Callable[[int, Op], int]:
@@ -99,7 +116,7 @@ def _wrong_when_told(scripted: Scripted, failing: Failing, error: StoreError) ->
         yield f"told {error!r} when an operation failed"
 
 
-def wrong_in_the_end(disk: Disk) -> Iterable[str]:
+def wrong_in_the_end(disk: Disk, runs: int) -> Iterable[str]:
     """Say what is not there once, or there twice, when all was acknowledged and the store was closed."""
     connection = open_writer(file_of(disk.folder))
     try:
@@ -107,18 +124,16 @@ def wrong_in_the_end(disk: Disk) -> Iterable[str]:
             yield "integrity_check"
         if what := disagreement(connection):
             yield what
-        counts = {table: len(list(rows_of(connection, table, "*"))) for table in _ROWS}
-        if counts != _ROWS:
-            yield f"rows: {counts}, and should be {_ROWS}"
+        found = {table: len(list(rows_of(connection, table, "*"))) for table in _ROWS_A_RUN}
+        if found != (wanted := {table: number * runs for table, number in _ROWS_A_RUN.items()}):
+            yield f"rows: {found}, and should be {wanted}"
         if [state for (state,) in rows_of(connection, "minuet_run", "state") if state != "completed"]:
             yield "a run has not ended"
     finally:
         connection.close()
 
 
-_ROWS = {
-    "minuet_run": RUNS, "minuet_fact": 3 * RUNS, "minuet_outbox": RUNS, "minuet_timer": 0, "booking": 2 * RUNS,
-}  # fmt: skip
+_ROWS_A_RUN = {"minuet_run": 1, "minuet_fact": 3, "minuet_outbox": 1, "minuet_timer": 0, "booking": 2}
 
 
 def _cuts(disk: Disk, at: int, number: int) -> list[int]:

@@ -28,6 +28,7 @@ from tests.powercut.trade import ORDERS, sell
 
 PASSIVE_PAGES = 96  # a record has some eight checkpoints
 RECOVER_EVERY = 100  # images: of one of so many a program takes up what is there, and brings it to its end
+LATER_MS = 10_000  # by so much the program that recovers begins later than the one that was cut off
 REPEAT = "python -m tests.powercut.many"
 WANTED = (
     *("writes kept", "writes lost", "writes torn", "junk at the end", "files not removed"),
@@ -198,7 +199,7 @@ def _fault_of_recovery(record: Record, files: Mapping[str, bytes], cut: int, see
     """Have a program take up what is on an image, its clients asking again; say what is wrong in the end."""
     disk = Disk(files)
     try:
-        play(disk, seed, lives=1)
+        play(disk, seed, lives=1, later_ms=LATER_MS)
         connection = open_writer(file_of(disk.folder))
         try:
             what = unfinished(connection, ORDERS)

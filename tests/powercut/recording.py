@@ -100,8 +100,10 @@ class Record:
             copy.close()
 
 
-def play(disk: Disk, seed: int, *, orders: int = ORDERS, lives: int = 2) -> Record:
+def play(disk: Disk, seed: int, *, orders: int = ORDERS, lives: int = 2, later_ms: int = 0) -> Record:
     """Perform all orders over a disk, in so many lives of the program; whatever of them is there already goes on.
+
+    `later_ms`: how much later than usual the first of them begins.
 
     To be called within `simulated_disks`.
     """
@@ -110,7 +112,7 @@ def play(disk: Disk, seed: int, *, orders: int = ORDERS, lives: int = 2) -> Reco
     chance = Random(f"store {seed}")
     with patch.object(hosts, "open_store", lambda _: InlineStore(disk, chance, record)), _quiet():
         try:
-            loop.run_until_complete(_Trade(record, loop, seed, orders).perform(lives))
+            loop.run_until_complete(_Trade(record, ProcessClock(loop, offset_ms=later_ms), seed, orders).perform(lives))
         finally:
             loop.close()
     return record
@@ -130,9 +132,9 @@ def digest_of(connection: sqlite3.Connection) -> str:
 class _Trade:
     """The program, those who have it started again, and its clients."""
 
-    def __init__(self, record: Record, loop: SimulationLoop, seed: int, orders: int) -> None:
+    def __init__(self, record: Record, clock: ProcessClock, seed: int, orders: int) -> None:
         self._record = record
-        self._clock = ProcessClock(loop)
+        self._clock = clock
         self._chance = Random(f"trade {seed}")
         self._orders = [Order(f"o-{n}", n, NOTE * self._chance.randrange(1, 6)) for n in range(orders)]
 

@@ -40,14 +40,14 @@ Hear = Callable[[StoreError], None]
 class Scripted:
     """The script over one disk. `hear` is told of every failure, as whoever handed something in is told."""
 
-    def __init__(self, disk: Disk, hear: Hear = lambda _: None, *, note: str = NOTE * 20) -> None:
+    def __init__(self, disk: Disk, hear: Hear = lambda _: None, *, runs: int = RUNS, note: str = NOTE * 20) -> None:
         self.disk = disk
         self.record = Record(disk)
         self.failures: list[StoreError] = []
         self._file = file_of(disk.folder)
         self._queries = load_all_queries()
         self._hear = hear
-        self._note = note
+        self._groups_to_come = script(runs, note)
         self._groups: Groups | None = None
 
     @property
@@ -62,7 +62,7 @@ class Scripted:
         reseed(0)
         while not self._set_up():
             pass
-        for makes in script(self._note):
+        for makes in self._groups_to_come:
             while makes:
                 makes = self._run(makes)
         self.groups.close()
@@ -122,10 +122,10 @@ class Scripted:
         self._hear(error)
 
 
-def script(note: str) -> Iterator[list[Make]]:
+def script(number: int, note: str) -> Iterator[list[Make]]:
     """Give groups: runs begin, hold, wait, charge and end; each handler writes the note."""
-    runs = [first_run(NOW_MS) + n for n in range(RUNS)]
-    for first in range(0, RUNS, TOGETHER):
+    runs = [first_run(NOW_MS) + n for n in range(number)]
+    for first in range(0, number, TOGETHER):
         some = runs[first : first + TOGETHER]
         yield [partial(_begin, run) for run in some]
         yield [partial(_hold, run, note) for run in some]

@@ -42,7 +42,7 @@ def perform_all(how: Failing, operations: Iterable[int], cuts: int) -> tuple[Cou
     [
         (Failing.ERROR, range(len(OPERATIONS)), 1, [*EVERYTHING, "told store-unavailable", "nobody was told"]),
         (Failing.ERRORS, range(0, len(OPERATIONS), 10), 1, ["told store-unavailable"]),
-        (Failing.FULL, WRITES, 0, ["told store-full", "nobody was told"]),
+        (Failing.FULL, WRITES[::2], 0, ["told store-full", "nobody was told"]),
         (Failing.DEATH, SYNCS, 6, ["unacknowledged, and there", "unacknowledged, and not there"]),
         (Failing.DEATH, range(0, len(OPERATIONS), 20), 2, ["images"]),
         (Failing.KILL, range(0, len(OPERATIONS), 20), 2, ["images"]),
@@ -71,7 +71,7 @@ def test_a_store_that_tells_of_a_failed_commit_as_done_is_found_out() -> None:
         return [Outcome(Decision(), None, None)] * len(outcomes) if failed else outcomes
 
     with patch.object(Groups, "run", tell_as_done):
-        _, faults = perform_all(Failing.ERROR, SYNCS[6::3], 2)
+        _, faults = perform_all(Failing.ERROR, SYNCS[-6:], 2)
     assert faults
 
 

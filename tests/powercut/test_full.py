@@ -6,7 +6,7 @@ from minuet.errors import StoreError, StoreFull
 from tests.powercut.disk import Disk
 from tests.powercut.driver import simulated_disks
 from tests.powercut.failing import wrong_in_the_end
-from tests.powercut.script import PASSIVE_PAGES, Scripted
+from tests.powercut.script import PASSIVE_PAGES, RUNS, Scripted
 from tests.powercut.trade import NOTE
 
 SPACE = 1 << 30  # pages
@@ -48,7 +48,7 @@ def test_a_database_that_may_not_grow_refuses_and_goes_on_when_it_may() -> None:
             disk = Disk()
             cramped = Cramped(disk, limit)
             cramped.perform()
-            assert list(wrong_in_the_end(disk)) == []
+            assert list(wrong_in_the_end(disk, RUNS)) == []
             disk.close()
             if not cramped.failures:
                 break

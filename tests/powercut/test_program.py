@@ -15,7 +15,7 @@ from tests.powercut.recording import Record, play
 
 ORDERS = 4
 PASSIVE_PAGES = 48
-TRIALS = 12  # of each kind
+TRIALS = 8  # of each kind
 
 
 def trial(code: int, first: int, number: int) -> tuple[Disk, str | None]:

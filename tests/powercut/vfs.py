@@ -13,7 +13,7 @@ from random import Random
 
 import apsw
 
-from tests.powercut.disk import Disk, Failure, disk_of
+from tests.powercut.disk import DISKS, Disk, Failure, disk_of
 
 NAME = "minuet-powercut"
 _NOW_DAYS = 2_461_041.5  # 2026-01-01, as a Julian day
@@ -40,7 +40,7 @@ class PowercutVfs(apsw.VFS):
         flags[1] = flags[0]
         if name is None:
             disk, file = Disk(), "temporary"
-            disk.close()
+            del DISKS[disk.folder]
         else:
             disk, file = disk_of(name if isinstance(name, str) else name.filename())
             if file not in disk.files and not flags[0] & apsw.SQLITE_OPEN_CREATE:
