@@ -162,6 +162,8 @@ class Inlet:
             await self._enter(shared, fence)
             self._entered = fence
         leases = {name: lease for name in shared if (lease := ownership.lease_of_name(name)) is not None}
+        if leases.keys() <= self.subscribers.keys() and len(self._since_ms) == len(shared):
+            return
         known = {row.name: row for row in await store.subscriptions()}
         for name in shared:
             if name in known and name not in self._since_ms:
