@@ -351,6 +351,10 @@ class Simulation:
             asked = self._rest.send(None)
         except StopIteration:
             asked = None
+        except RuntimeError as e:
+            if "no running event loop" not in str(e):
+                raise
+            asked = None
         if not isinstance(asked, _Opening):
             self._rest.close()
             raise DeclarationError(

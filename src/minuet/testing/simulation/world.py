@@ -151,7 +151,7 @@ class World:
             self.faults,
             address,
             shards=SHARDS if workers > 1 else None,
-            now_ms=lambda: START_MS + int(self.loop.time() * 1000),
+            now_ms=lambda: START_MS + self._ahead_ms + int(self.loop.time() * 1000),
         )
         database.on_recorded = lambda process, decision: self._recorded(address, process, decision)
         self.databases[address] = database

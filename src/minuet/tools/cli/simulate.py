@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CANCELLED = 0.3  # the share of worlds in which somebody cancels
 
 
-@click.command(short_help="Perform a workflow in many simulated worlds, in which goes wrong what can.")
+@click.command(short_help="Try a workflow in worlds where things go wrong.")
 @click.argument("workflow")
 @click.option("--app", "app_name", metavar="MODULE:APP", help="The program; by default the one of the settings.")
 @click.option("--input", "input_", metavar="JSON", help="JSON, @FILE, or - for stdin.")
