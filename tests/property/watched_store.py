@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from minuet.engine.basis import Basis
 from minuet.engine.decided import Decided
 from minuet.engine.port import Opened, Outcome, Statement, Work
 from minuet.engine.row import Decision, WaitRow
@@ -256,7 +257,7 @@ class Column:
 
     def __init__(self, sql: str) -> None:
         self.first = Statement("fetch", sql, ())
-        self.basis = None
+        self.basis: Basis | None = None
         self.found: list[Any] = []
 
     def next(self, answer: Any) -> Statement | None:

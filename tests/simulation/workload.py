@@ -174,7 +174,7 @@ class Workload:
             started.append(asyncio.ensure_future(self._one(world, flow, key, p)))
         for task in started:
             await task
-        await asyncio.sleep(world.chance.between("scenario", 0, 8 if world.layout.workers == 1 else 40))
+        await asyncio.sleep(world.chance.between("scenario", 0, 8 if world.layout.workers == 1 else 30))
 
     def _expected(self, i: int, tree: WorkflowTree, plan: Plan) -> Performance:
         """Say what a run must come to."""

@@ -13,7 +13,7 @@ from minuet.testing.simulation.chance import Chance
 class Faults:
     """Rates: of what befalls a process, how often a simulated second; of what befalls an operation, a share, 0 to 1."""
 
-    # Of each process, a second
+    # Of some process, a second
     crash: float = 0.0
     pause: float = 0.0
     zombie: float = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from minuet.testing.simulation.member import Member
@@ -26,14 +27,17 @@ class Nemesis:
 
     def begin(self) -> None:
         """Let things go wrong from now on."""
-        faults = self._world.faults
-        for m in self._world.members:
-            self._befall("crash", m.name, faults.crash, lambda m=m: self._crash(m))  # type: ignore[misc] # of this round
-            self._befall("pause", m.name, faults.pause, lambda m=m: self._pause(m))  # type: ignore[misc] # as above
+        faults, members = self._world.faults, self._world.members
+        for m in members:
+            acts: dict[str, Callable[[Member], Awaitable[None] | None]] = {
+                "crash": self._crash,
+                "pause": self._pause,
+                "partition": self._cut,
+            }
             if m.database.shards is not None:
-                self._befall("clock_jump", m.name, faults.clock_jump, lambda m=m: self._jump(m))  # type: ignore[misc] # as above
-                self._befall("zombie", m.name, faults.zombie, lambda m=m: self._make_zombie(m))  # type: ignore[misc] # as above
-            self._befall("partition", m.name, faults.partition, lambda m=m: self._cut(m))  # type: ignore[misc] # as above
+                acts |= {"clock_jump": self._jump, "zombie": self._make_zombie}
+            for fault, act in acts.items():
+                self._befall(fault, m.name, getattr(faults, fault) / len(members), partial(act, m))
         for database in self._world.databases.values():
             self._befall("database_restart", database.name, faults.database_restart, database.restart)
         if self._world.broker is not None:
