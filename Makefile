@@ -9,7 +9,7 @@ ARGS ?=
 # Folders that hold Python; one that is not there yet is left out.
 CODE := $(wildcard src tests examples benchmarks scripts)
 # What `make check` runs: no I/O, all of it in seconds.
-QUICK := $(wildcard tests/unit tests/architecture)
+QUICK := $(wildcard $(addprefix tests/unit/,contracts workflows plans engine observe) tests/architecture)
 JOBS := 2
 
 .DEFAULT_GOAL := help
@@ -62,7 +62,7 @@ fix: .venv/.stamp  ## format, and repair what can be repaired
 
 .PHONY: bench
 bench: .venv/.stamp-bench  ## the benchmarks, beside a peer in the same run
-	@$(PYTHON) -m benchmarks W1 W2 W3 W4 W5 W6 W7 W8 W9 W10 --peer dbos $(ARGS)
+	@$(PYTHON) -m benchmarks W1 W2 W3 W4 W5 W6 W7 W8 W9 W10 W11 --peer dbos $(ARGS)
 
 .PHONY: equality
 equality: .venv/.stamp  ## thousands of random workflows, in every style, against the reference interpreter
@@ -75,6 +75,11 @@ placements: .venv/.stamp  ## thousands of random workflows with their rules in a
 .PHONY: kills
 kills: .venv/.stamp  ## 500 kill -9 of real processes under load, and pauses: nothing lost, nothing done twice
 	@$(PYTHON) -m tests.acceptance.kills $(ARGS)
+
+.PHONY: sim
+sim: .venv/.stamp  ## random workflows in simulated worlds where everything goes wrong; SEED=17 KIND=hybrid repeats one
+	@$(PYTHON) -m tests.simulation.many $(if $(KIND),--kind $(KIND)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(ONLY),--only '$(ONLY)') $(ARGS)
 
 .PHONY: soak
 soak: .venv/.stamp  ## kills, power cuts, equality, all at length: before a release; ARGS=--quick for a tenth

@@ -21,6 +21,7 @@ from benchmarks import (
     w8_limit,
     w9_growth,
     w10_styles,
+    w11_simulation,
 )
 from benchmarks.contest import Figure, Work
 from benchmarks.driver import MeasurementFailed, Result, measure, medians
@@ -82,6 +83,7 @@ def _works(*, large: bool) -> list[Work]:
         w8_limit.WORK,
         w9_growth.work(large=large),
         w10_styles.WORK,
+        w11_simulation.WORK,
     ]
 
 

@@ -49,6 +49,8 @@ class Found(NamedTuple):
 PARTS = (
     Part("kills", "tests.acceptance.kills --kills {n}", 500, 10, ("kills", "pauses", "second_refused", "acknowledged")),
     Part("images", "tests.powercut.many --images {n}", 20_000, 5, ("images", "recovered")),
+    Part("simulation", "tests.simulation.many --seeds {n}", 10_000, 90, ("worlds", "crash", "stale_owner", "duplicate")),
+    Part("crash points", "tests.simulation.crashpoints", 1, 15, ("crash points",)),
     Part("equality", "tests.property.many --performances {n} --workflows {n}", 20_000, 15, ("hosted performances",)),
 )
 

@@ -7,6 +7,7 @@ process did up to there stands, what it would have done next is lost.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -111,6 +112,7 @@ def main() -> int:
         for line in found[:3]:
             print(f"  {line}")
     print(f"{total} crash points, {len(wrong)} wrong")
+    print(json.dumps({"crash points": total, "wrong": len(wrong)}))
     return 1 if wrong else 0
 
 
