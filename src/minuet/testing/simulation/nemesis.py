@@ -79,6 +79,8 @@ class Nemesis:
     def _away_s(self, what: str, member: Member) -> float:
         """Draw how long somebody is away: now and then for longer than a lease."""
         r = self._world.chance.stream(f"{what} of {member.name}")
+        if what == "crash" and member.database.shards is None:  # nobody is waiting for its lease
+            return min(r.expovariate(2), 5)
         return r.uniform(5, 40) if r.random() < LONG else r.uniform(0.01, 2)
 
     async def _crash(self, member: Member) -> None:
