@@ -58,7 +58,7 @@ async def place(order: str, *, payments: Payments, stock: Stock) -> str:
 
 async def charged_once(sim: Simulation, payments: type[Service]) -> None:
     """Place an order, and perhaps cancel it: nobody is charged twice, and in the end all is paid, or nothing."""
-    bank = sim.outside("bank", idempotent=True)
+    bank = sim.outside("bank", idempotent=True, lose_reply=0.2)
     services = [payments(bank), Stock()]  # type: ignore[call-arg] # both take a bank
     run = await sim.start(place, "o-1", services=services)
     sim.cancel_somewhere(run)

@@ -44,15 +44,17 @@ class Hasty(Service, name="catalogue"):
 
 
 @workflow
-async def raise_twice(item: str, *, prices: Prices) -> None:
+async def raise_often(item: str, *, prices: Prices) -> None:
     await prices.change(item, 2)
     await prices.change(item, 3)
+    await prices.change(item, 4)
+    await prices.change(item, 5)
 
 
 async def the_newest_price_is_shown(sim: Simulation, catalogue: type[Service]) -> None:
-    """Raise a price twice: in the end the catalogue has the last one."""
-    await sim.start(raise_twice, "tea", services=lambda: [Prices(), catalogue()])
+    """Raise a price often: in the end the catalogue has the last one."""
+    await sim.start(raise_often, "tea", services=lambda: [Prices(), catalogue()])
     sim.eventually(
-        lambda: sim.query("catalogue", "select price from price where item = 'tea'") == [(3,)],
+        lambda: sim.query("catalogue", "select price from price where item = 'tea'") == [(5,)],
         label="the catalogue shows the newest price",
     )

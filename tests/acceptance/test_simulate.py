@@ -24,13 +24,13 @@ MISTAKES = [
     pytest.param(charging.charged_once, charging.place, charging.Careless, "nobody is charged twice", id="charging"),
     pytest.param(refunding.nobody_is_needed, refunding.place, refunding.Forgetful, "ends by itself", id="refunding"),
     pytest.param(
-        pricing.the_newest_price_is_shown, pricing.raise_twice, pricing.Hasty, "shows the newest price", id="pricing"
+        pricing.the_newest_price_is_shown, pricing.raise_often, pricing.Hasty, "shows the newest price", id="pricing"
     ),
 ]
 CORRECTED = [
     pytest.param(charging.charged_once, charging.place, charging.Payments, id="charging"),
     pytest.param(refunding.nobody_is_needed, refunding.place, refunding.Payments, id="refunding"),
-    pytest.param(pricing.the_newest_price_is_shown, pricing.raise_twice, pricing.Catalogue, id="pricing"),
+    pytest.param(pricing.the_newest_price_is_shown, pricing.raise_often, pricing.Catalogue, id="pricing"),
 ]
 SEEDS = 40  # within which each mistake is found
 

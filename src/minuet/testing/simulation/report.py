@@ -164,7 +164,7 @@ def report_text(
     if report.is_interrupted:
         parts.append("Interrupted: what follows is what there was.")
     if faults is not None and report.worlds and (missing := zero_faults(report, faults)):
-        names = ", ".join(_SHOWN[name] for name in missing)
+        names = ", ".join(_SHOWN.get(name, name.replace("_", " ")) for name in missing)
         parts.append(f"Did not happen once, and so was not tried: {names}.")
     parts += [failure_text(failure, repeats(failure)) for failure in report.failures]
     if (smallest := report.smallest) is not None:
