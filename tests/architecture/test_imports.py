@@ -27,7 +27,7 @@ LIBRARIES: dict[str, list[str]] = {
     "pytest": ["testing/plugin.py"],
     "pytest_asyncio": ["testing/plugin.py"],
     "rich": ["tools/"],
-    "sqlite3": ["stores/sqlite/", "tools/doctor.py"],
+    "sqlite3": ["stores/sqlite/", "testing/simulation/", "tools/doctor.py"],
     "starlette": ["server/", "tools/app.py"],
     "uvicorn": ["server/", "tools/"],
     "uvloop": ["server/", "tools/"],

@@ -11,6 +11,8 @@ from minuet.runtime.client import Run, Verbs
 from minuet.runtime.control import Control
 from minuet.runtime.view import EventReceipt
 
+from minuet.testing.simulation.clock import pass_time
+
 if TYPE_CHECKING:
     from minuet.testing.simulation.world import World
 
@@ -63,7 +65,7 @@ class _Asking:
             if up:
                 member = world.chance.pick("client", up)
                 assert member.process is not None
-                await asyncio.sleep(world.chance.between("client", 0.0005, 0.005))
+                await pass_time(world.chance.between("client", 0.0005, 0.005))
                 if member.control is not None and member.process.is_alive:
                     asked = member.process.spawn(
                         getattr(member.control, verb)(*given, **named), name=f"client's {verb}"
@@ -74,4 +76,4 @@ class _Asking:
                         error = asked.exception()
                         if not isinstance(error, _TRANSIENT):
                             return asked.result()
-            await asyncio.sleep(AGAIN_S)
+            await pass_time(AGAIN_S)

@@ -46,6 +46,11 @@ class ProcessClock:
             timer.cancel()
 
 
+async def pass_time(seconds: float) -> None:
+    """Let that much simulated time pass, by nobody's clock."""
+    await asyncio.sleep(seconds)
+
+
 def _wake(woken: asyncio.Future[None]) -> None:
     if not woken.done():
         woken.set_result(None)

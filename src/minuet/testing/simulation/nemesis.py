@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from minuet.testing.simulation.clock import pass_time
 from minuet.testing.simulation.member import Member
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Nemesis:
     ) -> None:
         world, times = self._world, self._world.chance.stream(f"{fault} of {whom}")
         while True:
-            await asyncio.sleep(times.expovariate(rate))
+            await pass_time(times.expovariate(rate))
             if world.chance.happens(fault):
                 world.note(whom, f"!! {fault.replace('_', ' ')}")
                 acted = act()
@@ -85,7 +86,7 @@ class Nemesis:
 
     async def _crash(self, member: Member) -> None:
         member.crash()
-        await asyncio.sleep(self._away_s("crash", member))
+        await pass_time(self._away_s("crash", member))
         if member.process is not None and not member.process.is_alive:
             member.start()
 
@@ -93,7 +94,7 @@ class Nemesis:
         process = member.process
         if process is not None and process.is_alive and not process.is_paused:
             process.pause()
-            await asyncio.sleep(self._away_s("pause", member))
+            await pass_time(self._away_s("pause", member))
             process.resume()
 
     async def _make_zombie(self, member: Member) -> None:
@@ -113,7 +114,7 @@ class Nemesis:
         finally:
             store.on_commit = None
         if paused.done():
-            await asyncio.sleep(self._world.chance.between(f"zombie {member.name}", ZOMBIE_S, 2 * ZOMBIE_S))
+            await pass_time(self._world.chance.between(f"zombie {member.name}", ZOMBIE_S, 2 * ZOMBIE_S))
             process.resume()
 
     async def _jump(self, member: Member) -> None:
@@ -131,10 +132,10 @@ class Nemesis:
             member.database.partition(process)
         if which & 2 and self._world.broker is not None:
             self._world.broker.partition(process)
-        await asyncio.sleep(self._away_s("partition", member))
+        await pass_time(self._away_s("partition", member))
         if which & 1:
             member.database.heal(process)
-        await asyncio.sleep(r.uniform(0, 3))
+        await pass_time(r.uniform(0, 3))
         if which & 2 and self._world.broker is not None:
             self._world.broker.heal(process)
 

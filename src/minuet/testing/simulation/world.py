@@ -6,7 +6,6 @@ Then the faults stop, and everything must come to its end.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -25,7 +24,7 @@ from minuet.testing.clock import START_MS
 from minuet.testing.simulation.broker import SimulatedBroker
 from minuet.testing.simulation.chance import Chance
 from minuet.testing.simulation.client import SimulatedClient
-from minuet.testing.simulation.clock import ProcessClock
+from minuet.testing.simulation.clock import ProcessClock, pass_time
 from minuet.testing.simulation.database import SimulatedDatabase
 from minuet.testing.simulation.faults import Faults
 from minuet.testing.simulation.loop import Process, SimulationLoop, Stuck
@@ -261,7 +260,7 @@ class World:
             if self.now_s >= until:
                 self.violations += [f"does not end: {what}" for what in left[:20]]
                 break
-            await asyncio.sleep(LOOK_EVERY_S)
+            await pass_time(LOOK_EVERY_S)
             if is_quiet(self) and (due := next_due_ms(self)) is not None:
                 self.skip(due - self.wall_ms)
         stored = self._stored()
