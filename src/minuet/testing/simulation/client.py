@@ -10,7 +10,6 @@ from minuet.errors import Busy, NotActive, NotRunning, StoreError
 from minuet.runtime.client import Run, Verbs
 from minuet.runtime.control import Control
 from minuet.runtime.view import EventReceipt
-
 from minuet.testing.simulation.clock import pass_time
 
 if TYPE_CHECKING:
