@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -19,8 +20,11 @@ SEED = 20_260_101
     ("program", "kills", "books", "of"),
     [("errands", 20, "errands.db", "errand"), ("shop", 10, "shop.orders.db", "run")],
 )
-def test_kills_lose_nothing_and_do_nothing_twice(program: str, kills: int, books: str, of: str, tmp_path: Path) -> None:
+def test_kills_lose_nothing_and_do_nothing_twice(
+    program: str, kills: int, books: str, of: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     (victim,) = asyncio.run(kill_beside([program], tmp_path, kills, SEED, print))
+    record_property("killed", {**victim.counts.wrong, **victim.counts.seen})
     assert victim.counts.fell_short() == [], table({program: victim.counts})
 
     _tamper(victim.process.store, victim.process.store.with_name(books), of)  # the comparison is able to find fault

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from unittest.mock import patch
 
 import pytest
@@ -49,9 +49,14 @@ def perform_all(how: Failing, operations: Iterable[int], cuts: int) -> tuple[Cou
     ],
 )
 def test_whichever_operation_fails_the_store_goes_on_and_loses_nothing(
-    how: Failing, operations: Iterable[int], cuts: int, wanted: list[str]
+    how: Failing,
+    operations: Iterable[int],
+    cuts: int,
+    wanted: list[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     counts, faults = perform_all(how, operations, cuts)
+    record_property("cut", dict(counts))
     assert not faults, "\n".join(map(str, faults[:5]))
     assert [what for what in wanted if not counts[what]] == []
 

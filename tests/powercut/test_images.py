@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -19,8 +20,11 @@ BY_THE_OTHER = 25
 
 
 @pytest.mark.timeout(600)  # thousands of databases are opened: some ten seconds, many times that beside other work
-def test_every_power_cut_leaves_what_was_acknowledged_and_nothing_by_half() -> None:
+def test_every_power_cut_leaves_what_was_acknowledged_and_nothing_by_half(
+    record_property: Callable[[str, object], None],
+) -> None:
     counts, faults = check_many(IMAGES, 0)
+    record_property("cut", dict(counts))
     print(f"synchronous=FULL: {len(faults)} wrong;", dict(counts))
     assert not faults, "\n".join(map(str, faults[:5]))
     assert counts["images"] == IMAGES
