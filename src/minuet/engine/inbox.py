@@ -68,7 +68,7 @@ class Delivery:
     entry: int
     key: str = ""  # the value of the order key, where one is declared
     row: DeliveryRow | None = None
-    is_suspect: bool = False  # the last process may have died of it, or there may be a row of it
+    is_suspect: bool = False  # the last process may have died of it
     is_streamed: bool = False
 
     @property
@@ -140,7 +140,7 @@ def applied(policy: Policy, delivery: Delivery, published: Sequence[EventRow]) -
         messages.seen = seen(policy, delivery.event)
     if published:
         messages.outbox = list(published)
-    if delivery.row is not None or delivery.is_suspect:
+    if delivery.row is not None:
         messages.deliveries_done = messages.applied
     return decision
 
@@ -167,6 +167,19 @@ def dead(policy: Policy, delivery: Delivery, reason: Reason, error: str, now_ms:
     decision = _record(policy, row._replace(reason=reason, fingerprint=fingerprint(policy.name, reason, error)))
     if not policy.blocks and reason != Reason.GAP:
         decision.ensure_messages().seen = seen(policy, delivery.event)
+    return decision
+
+
+def left_out(policy: Policy, deliveries: Sequence[Delivery], now_ms: int) -> Decision:
+    """Record that events are done with and were not applied, since something newer of their key was, or is to be."""
+    decision = policy.decision()
+    messages = decision.ensure_messages()
+    messages.applied = [DeliveryKey(policy.subscription, d.entry) for d in deliveries]
+    if policy.also is not None:  # it has to be known that they were never applied, should they be taken back
+        messages.deliveries = [_row(policy, d, "discarded", now_ms) for d in deliveries]
+    else:
+        messages.deliveries_done = [DeliveryKey(policy.subscription, d.entry) for d in deliveries if d.row is not None]
+    messages.seen = [row for d in deliveries for row in seen(policy, d.event)]
     return decision
 
 

@@ -6,7 +6,6 @@ a row in the store; memory holds its numbers only.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -18,8 +17,7 @@ from minuet.engine.inbox import Delivery, Policy
 from minuet.engine.lane import Lanes
 from minuet.engine.order import Early, Gap, Order, StreamName, Verdict, early_of, stream_named, stream_of
 from minuet.engine.port import Store, StoredDelivery
-from minuet.engine.row import Decision, DeliveryKey, EventRow, SeenRow
-from minuet.errors import Conflict
+from minuet.engine.row import Decision, EventRow
 from minuet.runtime.participant import Participant
 
 log = logging.getLogger("minuet")
@@ -137,7 +135,7 @@ class Buffer:
             why = f"number {event.sequence} came after a newer one of its key had been applied"
             return inbox.dead(policy, delivery, Reason.LATE, why, now_ms)
         self.left += 1
-        return inbox.applied(policy, delivery, ())
+        return inbox.left_out(policy, [delivery], now_ms)
 
     def put_back(self, deliveries: Iterable[Delivery], now_ms: int) -> None:
         """Take that these are not to be applied yet: one before them has failed."""
@@ -210,7 +208,7 @@ class Buffer:
 
     async def look(self, now_ms: int) -> int | None:
         """See to gaps that are old enough, or too full; gives when the next one is old enough."""
-        await self._leave()
+        await self._leave(now_ms)
         for gap in self._order.gaps(now_ms):
             log.warning(
                 "%s lacks something of %s, key %s: after number %s, at the latest %s; %s wait behind it",
@@ -226,7 +224,7 @@ class Buffer:
                     self._to_release[gap.stream] = None
                 case _:
                     self._needless.setdefault(gap.stream, []).extend(self._order.keep_newest(gap))
-                    await self._leave()
+                    await self._leave(now_ms)
                     self._to_release[gap.stream] = None
         return self._order.due_ms()
 
@@ -241,23 +239,21 @@ class Buffer:
                 self.dead += 1
             self._order.told(gap)
 
-    async def _leave(self) -> None:
-        """Record those as done with that something newer has made needless."""
+    async def _leave(self, now_ms: int) -> None:
+        """Record those as done with that something newer has made needless, as soon as they have their rows."""
         for name, needless in list(self._needless.items()):
-            if needless:
-                try:
-                    await self._participant.record(self._left(name, needless))
-                except Conflict:  # some are recorded already, and nobody was told
-                    for early in needless:
-                        with contextlib.suppress(Conflict):
-                            await self._participant.record(self._left(name, [early]))
-            self.left += len(needless)
-            del self._needless[name]
-
-    def _left(self, name: StreamName, needless: Sequence[Early]) -> Decision:
-        decision, subscription = self._policy.decision(), self._policy.subscription
-        messages = decision.ensure_messages()
-        messages.applied = [DeliveryKey(subscription, e.entry) for e in needless]
-        messages.deliveries_done = messages.applied
-        messages.seen = [SeenRow(subscription, name.source, name.key, e.sequence) for e in needless]
-        return decision
+            ready = [early.entry for early in needless if early.entry not in self._unrecorded]
+            stored = await self._store.deliveries_of(self._policy.subscription, ready)
+            # Where one has no row, or this state, that was recorded already, and nobody was told.
+            left = [
+                Delivery(x.event, x.delivery.entry, x.delivery.key, x.delivery)
+                for x in stored
+                if x.delivery.state != "discarded"
+            ]
+            if left:
+                await self._participant.record(inbox.left_out(self._policy, left, now_ms))
+            self.left += len(ready)
+            if rest := [early for early in needless if early.entry not in ready]:
+                self._needless[name] = rest
+            else:
+                del self._needless[name]

@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from minuet.engine import bound, inbox
 from minuet.engine.answer import Failed
+from minuet.engine.basis import Basis
 from minuet.engine.dead_letter import Reason
 from minuet.engine.inbox import Delivery, Policy
 from minuet.engine.lane import Lanes
@@ -91,6 +91,8 @@ class Subscriber:
         self._left: set[int] = set()  # what has left memory since the store was asked for what waits in it
         self._to_drain: dict[str, None] = {}
         self._to_hold: list[Delivery] = []
+        self._holding = Basis()
+        self._holds = 0  # decisions that are under way
         self._to_keep: list[Delivery] = []  # early ones
         self._more = True
         self._waiter: asyncio.Future[None] | None = None
@@ -503,8 +505,8 @@ class Subscriber:
             self.abandon()
         elif isinstance(error, Conflict) and "applied" in error.subject:
             self._clear(delivery)
-        elif isinstance(error, StoreError):  # a row of it may have been recorded all the same
-            self._participant.spawn(self._start_later(replace(delivery, is_suspect=delivery.row is None)))
+        elif isinstance(error, StoreError):
+            self._participant.spawn(self._find_out(delivery))
         elif isinstance(error, SecondCause) and self._acting is not None:
             self._participant.spawn(self._start_knowing(delivery, error, self._acting))
         elif isinstance(error, Conflict):  # a wait has taken what this published when it was applied before
@@ -513,6 +515,30 @@ class Subscriber:
         else:
             text = f"{type(error).__name__}: {error}"
             self._reaction.record(delivery, inbox.failed(self.policy, delivery, Failed(text), self._now()))
+
+    async def _find_out(self, delivery: Delivery) -> None:
+        """Learn what became of an answer that may have been recorded, and go on from there.
+
+        To begin the event once more instead would be to record a failure, say, of what has been applied.
+        """
+        subscription, event, entry = self.policy.subscription, delivery.event.event, delivery.entry
+        while True:
+            await self._clock.sleep_ms(TRY_AGAIN_MS)
+            try:
+                unapplied = await self._store.events_unapplied(subscription, event, entry - 1, 1)
+                found = await self._store.deliveries_of(subscription, [entry])
+                break
+            except StoreError:
+                continue
+        if self._stopping:
+            return
+        if found and found[0].delivery.state in ("waiting", "dead", "skipped"):
+            self._settle_failed(delivery, found[0].delivery)
+        elif found or (unapplied and unapplied[0].entry == entry):
+            self.start(delivery)
+        else:
+            self._settle_applied(delivery)
+        self._read_on()
 
     def _clear(self, delivery: Delivery) -> None:
         """Remove the row of an event that was applied before: by it, it would be applied once more some day."""
@@ -542,38 +568,60 @@ class Subscriber:
         self._to_keep += deliveries
 
     def _hold(self) -> None:
-        """Record what waits behind another of its key."""
+        """Record what waits behind another of its key.
+
+        Where that fails, nothing newer is recorded before it: the next process would take it for all there is.
+        """
+        if not self._to_hold or self._holding.is_lost or self._stopping:
+            return
         held, self._to_hold = self._to_hold, []
-        self._put_aside(held, "held")
+        decision = inbox.hold(self.policy, held, self._now(), state="held")
+        decision.basis = self._holding
+        decision.token = _Told(lambda _, error: self._is_held(held, error))
+        self._holds += 1
+        self._store.submit(decision)
+
+    def _is_held(self, held: list[Delivery], error: Exception | None) -> None:
+        self._holds -= 1
+        if error is None:
+            for delivery in held:
+                self._forget(delivery.entry)
+                if self._lanes.recorded(delivery.key):
+                    self._to_drain[delivery.key] = None
+                    self.wake()
+            return
+        self._to_hold = sorted([*held, *self._to_hold], key=lambda delivery: delivery.entry)
+        if not self._holds:
+            self._participant.spawn(self._hold_again())
+
+    async def _hold_again(self) -> None:
+        await self._clock.sleep_ms(TRY_AGAIN_MS)
+        self._holding = Basis()
+        self._hold()
 
     def _keep(self) -> None:
         """Record what waits for another of its stream."""
-        kept, self._to_keep = self._to_keep, []
-        self._put_aside(kept, "early")
-
-    def _put_aside(self, deliveries: list[Delivery], state: str) -> None:
-        if not deliveries or self._stopping:
+        if not self._to_keep or self._stopping:
             return
-        decision = inbox.hold(self.policy, deliveries, self._now(), state=state)
-        decision.token = _Told(lambda _, error: self._is_aside(deliveries, state, error))
+        kept, self._to_keep = self._to_keep, []
+        decision = inbox.hold(self.policy, kept, self._now(), state="early")
+        decision.token = _Told(lambda _, error: self._is_kept(kept, error))
         self._store.submit(decision)
 
-    def _is_aside(self, deliveries: list[Delivery], state: str, error: Exception | None) -> None:
+    def _is_kept(self, kept: list[Delivery], error: Exception | None) -> None:
         if error is not None:
-            self._participant.spawn(self._put_aside_later(deliveries, state))
+            self._participant.spawn(self._keep_later(kept))
             return
-        for delivery in deliveries:
+        for delivery in kept:
             self._forget(delivery.entry)
-            if state == "held" and self._lanes.recorded(delivery.key):
-                self._to_drain[delivery.key] = None
-                self.wake()
-        if state == "early" and self.buffer is not None:
-            self._look_at_due = self.buffer.recorded(deliveries) or self._look_at_due
+        if self.buffer is not None:
+            self._look_at_due = self.buffer.recorded(kept) or self._look_at_due
             self.wake()
 
-    async def _put_aside_later(self, deliveries: list[Delivery], state: str) -> None:
+    async def _keep_later(self, kept: list[Delivery]) -> None:
         await self._clock.sleep_ms(TRY_AGAIN_MS)
-        self._put_aside(deliveries, state)
+        self._to_keep += kept
+        self._keep()
 
     def progress(self) -> Messages | None:
         """Give the rows that move the position on; None if it has not moved."""

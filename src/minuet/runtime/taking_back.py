@@ -94,6 +94,8 @@ class TakingBack:
         if not stored:
             return None
         row, found, _ = stored[0]
+        if row.state == "discarded":
+            return Leave()
         if row.state == "early" or row.reason == Reason.GAP:
             self._gone.add((event.source, original.message))
             return Leave()
