@@ -65,7 +65,7 @@ def perform(case: Case, crash_after: int | None) -> tuple[Verdict, int]:
             member = next(m for m in world.members if m.process is process)
             world.note(process.name, f"!! crash after step {steps}")
             world.loop.call_outside(0, member.crash)
-            world.loop.call_outside(BACK_S, member.start)
+            world.loop.call_outside(BACK_S, member.start_if_down)
 
     world.loop.on_step = count
     try:

@@ -69,6 +69,11 @@ class Member:
         self.clock = world.new_clock(self)
         self.process.spawn(self._open(self.process), name=f"{self.name} opens")
 
+    def start_if_down(self) -> None:
+        """Begin to start, if nothing of it runs."""
+        if self.process is None or not self.process.is_alive:
+            self.start()
+
     async def _open(self, process: Process) -> None:
         world, clock = self._world, self.clock
         assert clock is not None

@@ -53,9 +53,8 @@ class Nemesis:
             await asyncio.wait(self._tasks)
         for m in self._world.members:
             self._join(m)
-            if m.process is None or not m.process.is_alive:
-                m.start()
-            elif m.process.is_paused:
+            m.start_if_down()
+            if m.process is not None and m.process.is_paused:
                 m.process.resume()
 
     def _befall(self, fault: str, whom: str, rate: float, act: Callable[[], Awaitable[None] | None]) -> None:
@@ -87,8 +86,7 @@ class Nemesis:
     async def _crash(self, member: Member) -> None:
         member.crash()
         await pass_time(self._away_s("crash", member))
-        if member.process is not None and not member.process.is_alive:
-            member.start()
+        member.start_if_down()
 
     async def _pause(self, member: Member) -> None:
         process = member.process
