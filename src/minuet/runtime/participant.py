@@ -272,10 +272,10 @@ class Participant:
         if digest not in self.programs and self.look_for_plan is not None:
             await self.look_for_plan(digest)
 
-    def recall(self, stored: StoredRun, *, crashed: bool, lease: Lease | None) -> Knowledge | None:
+    def recall(self, stored: StoredRun, *, crashed: bool, lease: Lease | None = None) -> Knowledge | None:
         """Take a stored run into memory, and go on with it. None if it cannot be understood: it is quarantined.
 
-        `lease`: the one that was held before it was read.
+        `lease`: the one that was held before it was read; None where all is ours.
 
         Raises:
             StaleOwner: it is not held any more, so what was read may be out of date.
