@@ -49,8 +49,8 @@ class Found(NamedTuple):
 PARTS = (
     Part("kills", "tests.acceptance.kills --kills {n}", 500, 10, ("kills", "pauses", "second_refused", "acknowledged")),
     Part("images", "tests.powercut.many --images {n}", 20_000, 5, ("images", "recovered")),
-    Part("simulation", "tests.simulation.many --seeds {n}", 10_000, 90, ("worlds", "crash", "stale_owner", "duplicate")),
-    Part("crash points", "tests.simulation.crashpoints", 1, 15, ("crash points",)),
+    Part("simulation", "tests.simulation.many --seeds {n}", 10_000, 150, ("worlds", "crash", "stale_owner", "delay")),
+    Part("crash points", "tests.simulation.crashpoints --every {n}", 1, 30, ("crash points",)),
     Part("equality", "tests.property.many --performances {n} --workflows {n}", 20_000, 15, ("hosted performances",)),
 )
 
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = []
     for part in PARTS:
         if given.only is None or part.name in given.only:
-            amount, share = part.amount // divisor, part.minutes / divisor
+            amount, share = max(1, part.amount // divisor), part.minutes / divisor
             print(f"--- {part.name}: {amount:,}, about {share:g} min", file=sys.stderr, flush=True)
             found.append(perform(part, amount, PATIENCE * max(share, 1)))
     print(f"\n{table(found)}")

@@ -92,7 +92,9 @@ def enumerate_case(case: Case, stride: int = 1, first: int = 1) -> tuple[int, li
 def main() -> int:
     """Do all of them, and say what was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stride", type=int, default=1, help="crash after every so manyeth step only")
+    parser.add_argument(
+        "--every", "--stride", dest="stride", type=int, default=1, help="crash after every so manyeth step only"
+    )
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--step", type=int, help="crash after this step only, and tell the story")
     given = parser.parse_args()

@@ -57,6 +57,8 @@ class Shuffling:
 
     async def close(self) -> None: ...
 
+    def on_return(self, call: Callable[[], None] | None) -> None: ...
+
     async def publish(self, batch: Sequence[Envelope]) -> None:
         self.held += batch
 
