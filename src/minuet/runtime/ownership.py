@@ -213,6 +213,10 @@ class Ownership:
         """Learn what the store's clock says. Raises StoreError."""
         self.on_time(await self._store.time_ms())
 
+    async def stands(self, lease: Lease) -> bool:
+        """Ask the store whether a lease is still held, and so renew it. Raises StoreError."""
+        return lease in await self._store.renew(self.owner, [lease], self.lease_ms)
+
     async def _renew(self) -> None:
         asked, sent_ms = self.held, self._clock.monotonic_ms()
         if asked:

@@ -588,8 +588,7 @@ class Participant:
         if isinstance(error, StoreError | SecondCause):  # asked again, the ledger says by what it was done
             self.spawn(self._load_again(k.run))
             return
-        log.error("run %s is set aside: %s", run_text(k.run), error, exc_info=error)
-        self.spawn(self._set_aside(k.run, _reason(error)))
+        self.spawn(self._set_aside(k, error))
 
     def _forget(self, k: Knowledge) -> bool:
         if not self.memory.drop(k):
@@ -613,17 +612,21 @@ class Participant:
             else:
                 return
 
-    async def _set_aside(self, run: int, reason: str) -> None:
+    async def _set_aside(self, k: Knowledge, error: Exception) -> None:
+        """Set a run aside. Where it is somebody else's by now, who knows what was lacking here, it is left alone."""
         delay_ms = 100
         while not self.stopping:
             try:
-                stored = await self.store.load_run(run)
+                if self.ownership is not None and k.lease is not None and not await self.ownership.stands(k.lease):
+                    return
+                stored = await self.store.load_run(k.run)
             except StoreError:
                 await self.clock.sleep_ms(delay_ms)
                 delay_ms = min(delay_ms * 2, 5_000)
                 continue
+            log.error("run %s is set aside: %s", run_text(k.run), error, exc_info=error)
             if stored is not None:
-                self.quarantine(stored, reason)
+                self.quarantine(stored, _reason(error))
             return
 
     def by_hand(self, action: Action, answer: Answer) -> Answer:

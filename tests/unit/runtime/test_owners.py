@@ -309,6 +309,33 @@ def test_a_zombie_is_refused_and_forgets_what_it_knew(seed: int) -> None:
         assert c.rows("select count(*) from minuet_run where state = 'quarantined'") == [(0,)]
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_zombie_that_lacks_what_the_new_owner_knows_sets_no_run_aside(
+    is_lost: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacks() -> None:
+        raise AssertionError("a value is not known")
+
+    async def script(c: Cluster) -> None:
+        (a,) = await c.started("a")
+        await until(lambda: len(a.shards) == 8)
+        run = parse_run(await a.begin(nap, "nap")) or 0
+        if is_lost:
+            c.rows("update minuet_lease set owner = 'b', epoch = epoch + 1 where shard = ?", shard_of(run))
+        participant = a.host.participant
+
+        async def fail() -> None:
+            participant.input(participant.runs[run], lacks)
+
+        await a.do(fail())
+        await asyncio.sleep(0.5)
+        assert c.state(run_text(run)) == ("running" if is_lost else "quarantined")
+
+    with made() as c:
+        play(c, script(c))
+    assert ("is set aside" in caplog.text) is not is_lost
+
+
 def test_late_commits_of_a_zombie_are_counted_as_refused() -> None:
     begun: list[tuple[str, str]] = []
 
