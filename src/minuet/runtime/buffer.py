@@ -18,6 +18,7 @@ from minuet.engine.lane import Lanes
 from minuet.engine.order import Early, Gap, Order, StreamName, Verdict, early_of, stream_named, stream_of
 from minuet.engine.port import Store, StoredDelivery
 from minuet.engine.row import Decision, EventRow
+from minuet.errors import StoreError
 from minuet.runtime.participant import Participant
 
 log = logging.getLogger("minuet")
@@ -181,8 +182,12 @@ class Buffer:
             if self._room() <= 0:
                 return
             del self._to_release[name]
-            if self._order.knows(name):
-                await self._release(name)
+            try:
+                if self._order.knows(name):
+                    await self._release(name)
+            except StoreError:
+                self._to_release[name] = None
+                raise
 
     async def _release(self, name: StreamName) -> None:
         limit = min(BATCH, self._room())
@@ -225,7 +230,6 @@ class Buffer:
                 case _:
                     self._needless.setdefault(gap.stream, []).extend(self._order.keep_newest(gap))
                     await self._leave(now_ms)
-                    self._to_release[gap.stream] = None
         return self._order.due_ms()
 
     async def _park(self, gap: Gap, now_ms: int) -> None:
@@ -257,3 +261,4 @@ class Buffer:
                 self._needless[name] = rest
             else:
                 del self._needless[name]
+                self._to_release[name] = None

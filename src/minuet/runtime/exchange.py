@@ -531,13 +531,22 @@ def _event_of(e: Envelope, now_ms: int, since_ms: int) -> EventRow:
         return row  # who does not number events is believed in the order in which they come
     try:
         sequence, previous = int(e.attributes["sequence"]), int(e.attributes["minuetprevious"])
-        if previous and time_of(str(e.attributes.get("minuetprevioustime", ""))) < since_ms:
+        if previous and _was_before(e, since_ms, now_ms):
             previous = 0
     except (KeyError, ValueError) as error:
         raise InvalidPayload(
             f"event {e.id} on {e.topic} has a wrong number: {error}", remedy="Send it as it was, or without numbers"
         ) from error
     return row._replace(sequence=sequence, previous=previous)
+
+
+def _was_before(e: Envelope, since_ms: int, now_ms: int) -> bool:
+    """Say whether the one before an event was published before an instant of ours, for all that clocks may differ.
+
+    Its sender's clock may be behind ours: so how much earlier it was than the event, which is here by now, counts too.
+    """
+    before_ms = time_of(str(e.attributes.get("minuetprevioustime", "")))
+    return max(before_ms, now_ms - (e.time_ms - before_ms)) < since_ms
 
 
 def _reason(error: Exception) -> str:

@@ -317,7 +317,11 @@ class Subscriber:
                 continue
             mark = self._lanes.mark(key)
             self._left.clear()
-            held = self._at_rest(await self._store.deliveries_held(self.policy.subscription, key, BATCH))
+            try:
+                held = self._at_rest(await self._store.deliveries_held(self.policy.subscription, key, BATCH))
+            except StoreError:
+                self._to_drain[key] = None
+                raise
             if not self._lanes.is_to_drain(key):
                 continue  # it was blocked anew meanwhile, or something of it is about to be recorded
             for stored in held:
