@@ -10,15 +10,19 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from typing import NamedTuple
 
 from minuet.testing.simulation.faults import Faults
 from minuet.testing.simulation.loop import Process
+from minuet.testing.simulation.report import story_text
 from minuet.testing.simulation.world import Layout, Verdict, World
 from tests.simulation.reference import REJECTING, WORKFLOWS, Reference
 
 BACK_S = 0.5  # after which a process that has crashed is started again
 
+FLOWS = {flow.name: flow for flow in WORKFLOWS}
 PLACEMENTS = {
     "orchestrated": ("orchestration", False, 1),
     "orchestrated, two workers": ("orchestration", False, 2),
@@ -30,7 +34,7 @@ PLACEMENTS = {
 class Case(NamedTuple):
     """A workflow, what it comes to, and where it is performed."""
 
-    flow: Any
+    workflow: str
     rejecting: str
     cancel: bool
     placement: str
@@ -38,7 +42,7 @@ class Case(NamedTuple):
     def __str__(self) -> str:
         """Say it in a few words."""
         outcome = f"{self.rejecting} rejects" if self.rejecting else "all goes well"
-        return f"{self.flow.name}, {self.placement}, {outcome}{', cancelled' if self.cancel else ''}"
+        return f"{self.workflow}, {self.placement}, {outcome}{', cancelled' if self.cancel else ''}"
 
 
 def cases(workflows: int = len(WORKFLOWS)) -> Iterator[Case]:
@@ -46,15 +50,15 @@ def cases(workflows: int = len(WORKFLOWS)) -> Iterator[Case]:
     for flow in WORKFLOWS[:workflows]:
         for placement in PLACEMENTS:
             for rejecting in REJECTING[flow.name]:
-                yield Case(flow, rejecting, False, placement)
-            yield Case(flow, "", True, placement)
+                yield Case(flow.name, rejecting, False, placement)
+            yield Case(flow.name, "", True, placement)
 
 
 def perform(case: Case, crash_after: int | None) -> tuple[Verdict, int]:
     """Perform a case, with a crash after the step of this number; gives how many steps there were."""
     style, is_apart, workers = PLACEMENTS[case.placement]
-    reference = Reference(case.flow, case.rejecting, cancel=case.cancel)
-    layout = Layout(styles={case.flow.name: style}, is_apart=is_apart, workers=workers)
+    reference = Reference(FLOWS[case.workflow], case.rejecting, cancel=case.cancel)
+    layout = Layout(styles={case.workflow: style}, is_apart=is_apart, workers=workers)
     world = World(reference.build, seed=1, layout=layout, faults=Faults())
     steps = 0
 
@@ -97,22 +101,19 @@ def main() -> int:
     )
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--step", type=int, help="crash after this step only, and tell the story")
+    parser.add_argument("--jobs", type=int, default=2, help="in so many processes")
     given = parser.parse_args()
-    total, wrong = 0, list[str]()
-    for case in cases():
-        if given.only not in str(case):
-            continue
-        if given.step is not None:
+    chosen = [case for case in cases() if given.only in str(case)]
+    if given.step is not None:
+        for case in chosen:
             verdict, _ = perform(case, given.step)
-            for at, where, what in verdict.story:
-                print(f"{at:10.4f}  {where:20}  {what}")
-            print(case, verdict.states, *verdict.violations, sep="\n")
-            continue
-        crashes, found = enumerate_case(case, given.stride)
-        total, wrong = total + crashes, wrong + found
-        print(f"{case}: {crashes} crash points, {len(found)} wrong", flush=True)
-        for line in found[:3]:
-            print(f"  {line}")
+            print(story_text(verdict.story), case, verdict.states, *verdict.violations, sep="\n")
+        return 0
+    total, wrong = 0, list[str]()
+    with ProcessPoolExecutor(given.jobs) as pool:
+        for case, (crashes, found) in zip(chosen, pool.map(enumerate_case, chosen, repeat(given.stride)), strict=True):
+            total, wrong = total + crashes, wrong + found
+            print(f"{case}: {crashes} crash points, {len(found)} wrong", *found[:3], sep="\n  ", flush=True)
     print(f"{total} crash points, {len(wrong)} wrong")
     print(json.dumps({"crash points": total, "wrong": len(wrong)}))
     return 1 if wrong else 0
