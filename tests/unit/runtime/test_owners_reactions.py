@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from minuet import Service, Transaction, action, event, injected, on
+from minuet.engine.lane import Lanes
 from minuet.engine.port import RunFilter
 from minuet.engine.row import Decision, RunRow, SubscriptionRow
 from minuet.errors import StaleOwner
@@ -171,6 +172,30 @@ def test_a_subscription_is_begun_also_where_it_could_not_be_read_when_its_shard_
         c.database().faults = c.faults.parse("none")
         await b.send(Sold("tea", 1))
         await until(lambda: c.rows("select what from entry") == [("tally tea",)], 10)
+
+    with made(seen) as c:
+        play(c, script(c))
+
+
+def test_what_is_about_to_be_recorded_as_waiting_has_not_been_let_go_on_by_anybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def script(c: Cluster) -> None:
+        (a,) = await c.started("a")
+        await a.send(Sold("tea", 1))
+        await until(lambda: ("a", "ship tea") in seen)
+        ship = a.host.inlet.subscribers["counting.ship"]
+        monkeypatch.setattr(Lanes, "blockers", property(lambda _: {1}))
+        let_go = list[int]()
+        monkeypatch.setattr(ship, "let_go", lambda _event, _key, entry: let_go.append(entry))
+        await a.do(ship._look_at_blockers())
+        assert let_go == [1]  # nothing is recorded of it any more
+        ship._open[1] = None
+        a.process.call(ship._open.pop, 1, after_s=0.0001)  # while the store is asked
+        await a.do(ship._look_at_blockers())
+        assert let_go == [1]
 
     with made(seen) as c:
         play(c, script(c))
