@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,6 +141,17 @@ def test_an_order_key_is_read_from_the_data() -> None:
     assert inbox.order_key_of(ordered, event(body='{"n":"text"}')) == "text"
     assert inbox.order_key_of(ordered, event(body="no json")) == ""
     assert inbox.order_key_of(POLICY, event()) == ""
+
+
+def test_what_is_left_out_is_known_as_never_applied_where_it_may_be_taken_back() -> None:
+    ordered = replace(POLICY, order_key="k")
+    out = inbox.left_out(ordered, [delivery(sequence=5)], NOW).messages
+    assert out is not None
+    assert out.applied == [DeliveryKey(3, 7)]
+    assert not out.deliveries
+    assert [row.sequence for row in out.seen] == [5]
+    undone = inbox.left_out(replace(ordered, also="page.made.taken-back"), [delivery(sequence=5)], NOW)
+    assert row_of(undone).state == "discarded"
 
 
 def test_letters_of_one_cause_have_one_fingerprint() -> None:

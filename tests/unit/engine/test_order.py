@@ -301,3 +301,24 @@ def test_whatever_is_lost_nothing_overtakes_and_nothing_is_out_of_sight(
             assert (name.key, min(waiting)) in s.parked, "a gap without an alarm"
         else:
             assert on_gap == "latest" or not left or max(applied) > min(left)
+
+
+def test_a_notice_that_comes_first_makes_no_event_late() -> None:
+    events = EventRow(7, "/s", "m", "x.y", 1, "a", "{}", 0, "", NOW, NOW, 7, 0)
+    notices = events._replace(entry=9, event="x.y.taken-back", sequence=9)
+    assert stream_of(events) == A
+    o = Order(GapPolicy())
+    for row in (notices, events):
+        o.learn(stream_of(row), 0)
+        assert o.take(stream_of(row), early_of(row, 100, NOW), is_free=True) == Verdict.NEXT
+
+
+def test_the_first_that_waits_behind_a_gap_somebody_was_told_of_is_known() -> None:
+    o = order(last=3)
+    take(o, 8, 7)
+    assert o.parked == set()
+    (gap,) = o.gaps(NOW + AGE_MS)
+    o.told(gap)
+    assert o.parked == {108}
+    o.settled(A, 8)
+    assert o.parked == set()
