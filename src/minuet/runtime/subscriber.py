@@ -283,9 +283,7 @@ class Subscriber:
     async def _look_at_blockers(self) -> None:
         """Let keys go on that a person has let go on at somebody who shares the store."""
         blockers = self._lanes.blockers | (self.buffer.parked if self.buffer is not None else set())
-        blockers = {
-            entry for entry in blockers if not self.is_in_flight(entry)
-        }  # else its row is still to come
+        blockers = {entry for entry in blockers if not self.is_in_flight(entry)}  # else its row is still to come
         if not blockers:
             return
         found = await self._store.deliveries_of(self.policy.subscription, sorted(blockers))
