@@ -372,7 +372,8 @@ class ReactionWorkload:
     def _waiting(self, world: World) -> Iterator[str]:
         """Give what waits for another one, of a key that nothing holds up."""
         for name, database in world.databases.items():
-            for row in database.query(_WAITING):
+            skipping = [who for who, policy in self.policies.items() if policy.poison == "skip"]
+            for row in database.query(_WAITING, ",".join(skipping)):
                 yield f"{name}: {'/'.join(map(str, row))}, and no dead letter is before it"
 
     async def _mend(self, world: World) -> None:
@@ -524,6 +525,7 @@ _WAITING = """
     where d.state in ('held', 'early') and not exists (
         select 1 from minuet_delivery b
         where b.subscription = d.subscription and b.key = d.key and b.state = 'dead'
+            and (b.reason = 'gap' or instr(?, s.name) = 0)
     )
     limit 5
 """
