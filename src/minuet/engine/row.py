@@ -484,6 +484,7 @@ class Decision:
 
     __slots__ = (
         "activations",
+        "after",
         "attempts",
         "attempts_done",
         "audit",
@@ -509,6 +510,7 @@ class Decision:
         self.run = run
         self.token = token  # whatever the caller wants to see again with the outcome
         self.fence: Lease | None = None
+        self.after: int | None = None  # with it, a run begins only if this is the newest of its key (0: there is none)
         self.basis: Basis | None = None  # with it, it is recorded only if all that were made on it before are
         self.plans: list[PlanRow] | tuple[()] = ()
         self.runs: list[RunRow] | tuple[()] = ()

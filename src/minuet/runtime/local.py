@@ -99,6 +99,7 @@ class LocalControl(Reading):
             other = None
             while True:
                 row = other or await self._participant.store.find_run(workflow, key)
+                newest = 0 if row is None else row.run
                 if row is not None and on_duplicate == "replace" and row.state not in ENDED:
                     row = await self._replaced(row)
                 if row is not None and not (again and row.state in ENDED):
@@ -106,7 +107,7 @@ class LocalControl(Reading):
                     with contextlib.suppress(NotFound):
                         return await self._same(row, raw, on_duplicate), False
                 try:
-                    return await self._started(workflow, key, raw, wait_for_room=wait_for_room), True
+                    return await self._started(workflow, key, raw, newest, wait_for_room=wait_for_room), True
                 except StaleOwner:
                     other = None  # nothing was recorded: another shard is tried
                 except KeyConflict as e:
@@ -132,10 +133,12 @@ class LocalControl(Reading):
         codec = codec_for(flow.input_type)
         return codec.encode(codec.decode(raw))
 
-    async def _started(self, workflow: str, key: str | None, raw: bytes | None, *, wait_for_room: bool) -> RunView:
+    async def _started(
+        self, workflow: str, key: str | None, raw: bytes | None, after: int | None = None, *, wait_for_room: bool
+    ) -> RunView:
         self._require_active(workflow)
         await self._participant.room(wait=wait_for_room)
-        d = self._participant.begin(self._plans[workflow].digest, key, raw)
+        d = self._participant.begin(self._plans[workflow].digest, key, raw, after=after)
         await self._participant.acknowledge(d)
         return describe.live(d.knowledge)
 

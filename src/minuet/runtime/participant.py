@@ -203,8 +203,11 @@ class Participant:
 
     # Runs
 
-    def begin(self, digest: str, key: str | None, input_: bytes | None) -> Decided:
-        """Begin a run; there must be room. Acknowledge what it gives to know when it is durable."""
+    def begin(self, digest: str, key: str | None, input_: bytes | None, *, after: int | None = None) -> Decided:
+        """Begin a run; there must be room. Acknowledge what it gives to know when it is durable.
+
+        `after`: the newest run of its key, 0 if there is none: if another one has begun by then, this one does not.
+        """
         now, lease = self.clock.now_ms(), None
         if self.ownership is None:
             run = self.ids.next(now)
@@ -213,6 +216,8 @@ class Participant:
             assert lease is not None, "there is no room where no shard is owned"
             run = self.ids.next(now, lease.shard)
         d = decide.begin(self.programs[digest], run, key, input_, now, lease)
+        if self.ownership is not None and key is not None:
+            d.decision.after = after
         self.memory.keep(d.knowledge)
         self.submit(d)
         return d

@@ -15,7 +15,7 @@ from unittest import SkipTest
 
 from minuet.engine.port import Capability, Store, Work
 from minuet.engine.row import Decision, InboxTaken, Lease, PassedKey, PassedRow, WaitKey
-from minuet.errors import Contradiction, StaleOwner
+from minuet.errors import Contradiction, KeyConflict, StaleOwner
 from minuet.ids import RunIds, shard_of
 from minuet.testing.store_desk import (
     NOW_MS,
@@ -99,6 +99,23 @@ class OwnerSuite:
     """The tests. `capabilities`: what the store can; all of it, unless said otherwise."""
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
+
+    # Keys
+
+    def test_a_key_names_one_run_also_where_that_has_ended_before_the_second_one_begins(
+        self, database: SharedDatabase
+    ) -> None:
+        async def test(one: Desk, other: Desk) -> None:
+            late, first, again = start(1, key="k"), start(2, key="k", state="completed", load=None), start(3, key="k")
+            late.after, first.after, again.after = 0, 0, 2
+            await other.record(first)
+            (refused,) = await one.outcomes(late)
+            assert isinstance(refused.error, KeyConflict)
+            assert refused.error.subject["run"] == 2
+            await one.record(again)
+            assert await one.store.load_run(1) is None
+
+        _by_two(database, test)
 
     # Leases
 

@@ -189,7 +189,7 @@ class Groups:
         if not decisions:
             return {}
         stale = self._fence.stale(decisions)
-        if stale or any(d.basis is not None and d.basis.is_lost for d in decisions):
+        if stale or any(d.after is not None or (d.basis is not None and d.basis.is_lost) for d in decisions):
             return self._write_singly(decisions)
         try:
             self._rows.write(decisions)
@@ -212,6 +212,7 @@ class Groups:
                 continue
             self._execute("open_savepoint")
             try:
+                self._rows.refuse_second(decision)
                 try:
                     self._rows.write([decision])
                 except (sqlite3.IntegrityError, *UNFIT) as error:

@@ -139,6 +139,17 @@ class RowWriter:
                 if rows:
                     self._execute(query, _last_rows(rows) if query in _UPSERTS else rows)
 
+    def refuse_second(self, decision: Decision) -> None:
+        """See that the run that begins is the one that its key names; where several may begin one at once.
+
+        Raises:
+            KeyConflict: another one has begun meanwhile, and may have ended.
+        """
+        for row in decision.runs if decision.after is not None else ():
+            (newest,) = self._one("newest_of_key", key=row.key, workflow=row.workflow) or (0,)
+            if newest not in (decision.after, row.run):
+                raise _key_conflict(row, newest)
+
     def unknown_part(self, decision: Decision) -> Decision:
         """Give what is still to be written of a decision: a run, fact, event or effect that is there is no news.
 
@@ -214,13 +225,7 @@ class RowWriter:
         if row.key is not None and row.load is not None and row.home is None:
             other = self._one("find_open_run", key=row.key, workflow=row.workflow)
             if other is not None:
-                raise KeyConflict(
-                    f"key {row.key!r} of {row.workflow} names the unfinished run {run_text(other[0])}",
-                    remedy="Use another key, or wait until that run has ended",
-                    run=other[0],
-                    key=row.key,
-                    workflow=row.workflow,
-                )
+                raise _key_conflict(row, other[0])
         return True
 
     def _is_new_fact(self, row: FactRow) -> bool:
@@ -318,6 +323,16 @@ def refusal(error: Exception, decision: Decision) -> MinuetError:
         f"a decision of run {run_text(decision.run)} cannot be stored: {error}",
         remedy="This is a mistake in Minuet or in what encoded a value; please report it",
         run=decision.run,
+    )
+
+
+def _key_conflict(row: RunRow, other: int) -> KeyConflict:
+    return KeyConflict(
+        f"key {row.key!r} of {row.workflow} names run {run_text(other)}",
+        remedy="Use another key, or wait until that run has ended",
+        run=other,
+        key=row.key,
+        workflow=row.workflow,
     )
 
 

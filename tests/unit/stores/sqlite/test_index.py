@@ -21,6 +21,7 @@ INDEXED = {
     "load_runs": "minuet_run USING INTEGER PRIMARY KEY",
     "find_run": "minuet_run USING COVERING INDEX minuet_run_key (key=? AND workflow=?)",
     "find_run_of_any_workflow": "minuet_run USING COVERING INDEX minuet_run_key (key=?)",
+    "newest_of_key": "minuet_run USING COVERING INDEX minuet_run_key (key=? AND workflow=?)",
     "find_open_run": "minuet_run USING INDEX minuet_run_open_key (key=? AND workflow=?)",
     "list_runs": "minuet_run USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     "list_runs_of_workflow": "minuet_run USING INDEX minuet_run_workflow (workflow=? AND run>? AND run<?)",

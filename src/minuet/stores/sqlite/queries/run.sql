@@ -35,6 +35,9 @@ select run, workflow, digest, key, input, state, load, paused, dirty, reason, re
 from minuet_run
 where run = (select max(run) from minuet_run where key = :key);
 
+-- name: newest_of_key
+select coalesce(max(run), 0) from minuet_run where key = :key and workflow = :workflow;
+
 -- name: find_open_run
 select run
 from minuet_run
