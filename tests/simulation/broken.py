@@ -6,6 +6,7 @@ nothing else is to go on in this process.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -21,9 +22,8 @@ from minuet.engine.order import Order, Verdict
 from minuet.engine.row import Decision, EventRow, slot_of
 from minuet.errors import BrokerUnavailable, StoreError, StoreUnavailable
 from minuet.plans import compile as compiling
-from minuet.runtime import describe, exchange, handler
+from minuet.runtime import exchange, handler
 from minuet.runtime.exchange import Again, Exchange
-from minuet.runtime.local import LocalControl
 from minuet.runtime.matcher import EventMatcher
 from minuet.runtime.ownership import Ownership
 from minuet.runtime.participant import Participant
@@ -149,16 +149,18 @@ def acknowledge_before_commit(whole: Any) -> Any:
     return deliver
 
 
-@_breaks(LocalControl, "_started")
+@_breaks(Participant, "acknowledge")
 def start_told_before_commit(whole: Any) -> Any:
     """A start is acknowledged before the run is durable."""
 
-    async def started(self: Any, workflow: str, key: str | None, raw: bytes | None, *, wait_for_room: bool) -> Any:
-        self._require_active(workflow)
-        await self._participant.room(wait=wait_for_room)
-        return describe.live(self._participant.begin(self._plans[workflow].digest, key, raw).knowledge)
+    def acknowledge(self: Any, d: Decided) -> Any:
+        if not d.decision.runs or d.knowledge.home is not None:
+            return whole(self, d)
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
-    return started
+    return acknowledge
 
 
 # What comes early, or out of order
@@ -216,6 +218,12 @@ def key_order_ignored(whole: Any) -> Any:
 def no_fence(whole: Any) -> Any:
     """What was decided under a lease that somebody else has taken over is recorded."""
     return lambda self, lease: False
+
+
+@_breaks(Ownership, "_until")
+def leases_never_over(whole: Any) -> Any:
+    """An owner goes on when the time of its leases has run out, until it is told that somebody else has them."""
+    return lambda self, sent_ms: sent_ms + 1_000 * self.lease_ms
 
 
 @_breaks(Ownership, "lease_of")
