@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from minuet.contracts.service import Service, service_spec
 from minuet.engine.broker import Broker
 from minuet.engine.port import RunFilter, Store
 from minuet.engine.row import Decision, Lease, PlanRow
-from minuet.errors import Conflict, PlanInvalid
+from minuet.errors import BrokerUnavailable, Conflict, PlanInvalid, StoreError
 from minuet.ids import RunIds
 from minuet.plans.plan import Plan
 from minuet.runtime.acting import Acting
@@ -42,6 +43,7 @@ from minuet.runtime.worker import Worker
 
 log = logging.getLogger("minuet")
 
+LEARN_EVERY_MS = 2_000  # plans, of those who share the store
 _HEARD_BY_ALL = ("plan", "retire", "pause", "resume", "terminate")  # what an observer takes of what is asked of others
 
 
@@ -156,6 +158,7 @@ class Host:
         if ownership is not None:
             self.passing.open()
             self.participant.spawn(self.participant.watch_ends())
+            self.participant.spawn(self._learn_of_others())
             self.store.on_news(lambda _: self._look())
             await ownership.open()
             await self.inlet.entered()
@@ -206,6 +209,21 @@ class Host:
                 self._learn_plan(row)
                 if self.exchange is not None:
                     await self.exchange.listen()
+
+    async def _learn_of_others(self) -> None:
+        """Know the plans that whoever shares the store has learnt, and hear what they need: he may not come back."""
+        participant = self.participant
+        while True:
+            await self._clock.sleep_ms(LEARN_EVERY_MS)
+            with suppress(StoreError, BrokerUnavailable):  # the next round sees to it
+                known = participant.programs.keys() | participant.broken.keys()
+                new = [row for row in await self.store.plans() if row.digest not in known]
+                for row in new:
+                    self._learn_plan(row)
+                if new and self.exchange is not None:
+                    await self.exchange.listen()
+                    for row in new:
+                        await self.exchange.take_early_at_last(row.digest)
 
     # Opening and closing
 

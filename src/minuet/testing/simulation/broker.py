@@ -29,6 +29,7 @@ WAY_S = (0.0002, 0.005)
 NO_ANSWER_S = (1.0, 5.0)  # until whoever asks gives up
 BROKEN_S = (0.0, 5.0)  # until the server sees that a connection is broken
 AWAY_S = (0.1, 10.0)  # how long the server is away after it has crashed
+BOUND_S = 60.0  # so long is kept, at least, what somebody wanted to hear who is dead
 UNSYNCED_S = (0.0, 2.0)  # how much is forgotten then
 REORDERED_S = (0.0, 0.1)
 DELAYED_S = (0.1, 30.0)
@@ -409,7 +410,7 @@ class _Group:
         self.topics = frozenset[str]()
         self.open: dict[int, tuple[_Message, SimulatedSubscription]] = {}
         self._broker = broker
-        self._bound: dict[Process, frozenset[str]] = {}
+        self._bound: dict[Process, tuple[float, frozenset[str]]] = {}
         self._waiting: deque[_Message] = deque()
         self._late = 0  # what comes later
         self._is_woken = False
@@ -423,12 +424,13 @@ class _Group:
         """Hear what the members of this process want to hear.
 
         What other processes have bound stays bound while they live, also when nobody of them listens: what they want to
-        hear waits for them. What dead ones have bound is left when another one says what it wants.
+        hear waits for them. What dead ones have bound is left a while later, when another one says what it wants.
         """
         wanted = (m.topics for m in self.members if m.process is process)
-        self._bound = {p: topics for p, topics in self._bound.items() if p.is_alive}
-        self._bound[process] = frozenset[str]().union(*wanted)
-        self.topics = frozenset[str]().union(*self._bound.values())
+        now_s = self._broker.loop.time()
+        self._bound = {p: b for p, b in self._bound.items() if p.is_alive or now_s < b[0] + BOUND_S}
+        self._bound[process] = now_s, frozenset[str]().union(*wanted)
+        self.topics = frozenset[str]().union(*(topics for _, topics in self._bound.values()))
 
     def add(self, messages: list[_Message], late_s: float = 0.0, *, first: bool = False) -> None:
         """Have messages delivered after a while; `first`: before those that wait already."""
