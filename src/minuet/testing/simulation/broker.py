@@ -182,6 +182,12 @@ class SimulatedBroker:
             group.members.remove(member)
             group.take_back(group.held_by(member))
 
+    def bury(self, process: Process) -> None:
+        """Have nobody of a process hear anything more, also who was never told that it does."""
+        for group in self._groups.values():
+            for member in [m for m in group.members if m.process is process]:
+                self.leave(member)
+
     # Chance
 
     def strikes(self, fault: str) -> bool:
@@ -306,8 +312,7 @@ class Connection:
 
     def _break(self) -> None:
         """See, after a while, that the process is no more."""
-        for member in self.members:
-            self._loop.call_outside(self._broker.draw("broken", BROKEN_S), self._broker.leave, member)
+        self._loop.call_outside(self._broker.draw("broken", BROKEN_S), self._broker.bury, self.process)
 
 
 class SimulatedSubscription:
