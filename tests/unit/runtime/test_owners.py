@@ -255,7 +255,8 @@ def test_timers_are_due_by_the_clock_of_the_store_whatever_that_of_a_worker_says
     async def script(c: Cluster) -> None:
         a = await c.worker("a", offset_ms=-3_600_000).start()
         b = await c.worker("b", offset_ms=3_600_000).start()
-        run, before = await a.begin(nap, "nap"), c.loop.time()
+        before = c.loop.time()
+        run = await a.begin(nap, "nap")
         await asyncio.sleep(5)
         a.process.crash()
         assert (await b.wait(run)).state == "completed"
