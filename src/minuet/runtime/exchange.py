@@ -336,7 +336,9 @@ class Exchange:
                 self._release(received)  # it is looked at again when the run has been read anew, or set aside
                 raise
             d = d or Decided(k)
-            self._participant.acknowledge(d).add_done_callback(lambda done: self._heard(received, done))
+            # What is known already may not be durable yet, and be lost: then whoever says it again must say it again.
+            durable = self._participant.until_durable(k) if d.is_empty else self._participant.acknowledge(d)
+            durable.add_done_callback(lambda done: self._heard(received, done))
             return d
 
         self._participant.input(k, take, gone=lambda: self._release(received))

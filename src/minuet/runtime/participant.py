@@ -381,6 +381,20 @@ class Participant:
             self._acknowledged[id(d)] = done
         return done
 
+    def until_durable(self, k: Knowledge) -> asyncio.Future[None]:
+        """Give a future that is done once all that is known of a run is durable; it fails if something of it is not."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not k.uncommitted:
+            done.set_result(None)
+            return done
+        decision = Decision(k.run, done)  # what becomes of it is told after what was submitted before it
+        decision.basis, decision.fence = k.basis, k.lease
+        try:
+            self.store.submit(decision)
+        except StoreError as e:
+            done.set_exception(e)
+        return done
+
     # Answers of the worker
 
     def answered(self, action: Action, ticket: int, answer: Answer, events: list[object]) -> None:
