@@ -48,7 +48,7 @@ async def main() -> None:
     async with App("two-orchestrators", services=[shipping], workflows=flows, store="sqlite://") as app:
         runs = (app.run(flow, order, key="o-17") for flow in flows)
         done = await asyncio.gather(*runs, return_exceptions=True)
-        print(*(x for x in done if isinstance(x, str)), sep="\n")
+        print(*sorted(x for x in done if isinstance(x, str)), sep="\n")
         print(f"parcels of o-17: {len(shipping.parcels)}")
         for parked in await app.control.failed():
             print(f"parked: {parked.reason}")
