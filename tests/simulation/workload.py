@@ -212,7 +212,7 @@ class Workload:
 
     def check(self, world: World) -> list[str]:
         """Say which runs did not come to what the interpreter says."""
-        stores = _runs(world)
+        stores = world.stored()
         wrong = []
         for p in self.performances.values():
             try:
@@ -267,14 +267,6 @@ def _facts(stored: StoredRun) -> Iterator[tuple[tuple[str, Round, str], Any]]:
     for f in stored.facts:
         round_ = tuple(map(int, f.round.split("."))) if f.round else ()
         yield (f.position, round_, f.label), (msgspec.json.decode(f.value) if f.value else None)
-
-
-def _runs(world: World) -> dict[int, dict[str, StoredRun]]:
-    found: dict[int, dict[str, StoredRun]] = {}
-    for name, database in world.databases.items():
-        for stored in database.all_runs():
-            found.setdefault(stored.run.run, {})[name] = stored
-    return found
 
 
 async def _tell(world: World, where: str, event: str, key: str, says: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from minuet.contracts.service import service_spec
 from minuet.engine.invariant import History, without_row
+from minuet.engine.port import StoredRun
 from minuet.engine.row import Decision
 from minuet.ids import run_text
 from minuet.plans.plan import Plan, make_plan
@@ -263,7 +264,7 @@ class World:
             await pass_time(LOOK_EVERY_S)
             if is_quiet(self) and (due := next_due_ms(self)) is not None:
                 self.skip(due - self.wall_ms)
-        stored = self._stored()
+        stored = self.stored()
         self.violations += self.history.at_the_end(stored, self._programs())
         self.violations += without_row(self.acknowledged, stored)
         for outside in self.outsides.values():
@@ -274,9 +275,9 @@ class World:
             self.violations += check(self)
         self.violations += self.loop.failures
 
-    def _stored(self) -> Mapping[int, Mapping[str, Any]]:
+    def stored(self) -> dict[int, dict[str, StoredRun]]:
         """Give all runs as they are stored, by run and store."""
-        found: dict[int, dict[str, Any]] = {}
+        found: dict[int, dict[str, StoredRun]] = {}
         for name, database in self.databases.items():
             for stored in database.all_runs():
                 found.setdefault(stored.run.run, {})[name] = stored
