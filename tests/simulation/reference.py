@@ -7,7 +7,6 @@ action that may reject does so.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +28,7 @@ from minuet import (
     workflow,
 )
 from minuet.testing.simulation.world import World
+from tests.simulation.effects import done_twice
 
 
 class No(Rejection, code="no"):
@@ -213,21 +213,10 @@ class Reference:
 
     async def perform(self, world: World) -> None:
         """Start one run, and send it its event."""
-        world.checks.append(_check)
+        world.checks.append(done_twice)
         run = await world.client.start(self.flow, "o", key="k")
         if self.flow is waits:
             await world.client.send(PickedUp("o"))
         if self.cancel:
             await asyncio.sleep(world.chance.between("cancel", 0, 0.3))
             await run.cancel()
-
-
-def _check(world: World) -> list[str]:
-    """Say what took effect twice."""
-    wrong, effects = [], Counter[str]()
-    for database in world.databases.values():
-        if database.query("select 1 from sqlite_schema where name = 'effect'"):
-            effects.update(dict(database.query("select op_key, count(*) from effect group by op_key")))
-    wrong += [f"I1: {op} was written {n} times" for op, n in sorted(effects.items()) if n > 1]
-    calls = Counter(kind for kind, _ in {(e.kind, e.key) for e in world.outside("bank").effects})
-    return wrong + [f"I1: {kind} took effect at the bank {n} times" for kind, n in sorted(calls.items()) if n > 1]

@@ -36,6 +36,7 @@ from tests.property.interpreter import Round, assert_in_order, interpret, leaves
 from tests.property.maker import Maker
 from tests.property.performer import _positions, without_plumbing
 from tests.property.placements import _as_seq, _without, sectioned
+from tests.simulation.effects import done_twice, written
 
 WAIT_MS = 300_000
 KINDS = ("orchestrated", "choreographed", "hybrid")
@@ -244,11 +245,7 @@ class Workload:
 
     def _effects(self, world: World) -> list[str]:
         """Say what took effect twice, or was recorded and took none, in the services' own tables and at the bank."""
-        wrong, effects = [], Counter[str]()
-        for database in world.databases.values():
-            if database.query("select 1 from sqlite_schema where name = 'effect'"):
-                effects.update(dict(database.query("select op_key, count(*) from effect group by op_key")))
-        wrong += [f"I1: {op} was written {n} times" for op, n in effects.items() if n > 1]
+        wrong, effects = done_twice(world), written(world)
         recorded = set()
         for p in self.performances.values():
             for fact in self.order.get(p.run, {}):
@@ -258,8 +255,6 @@ class Workload:
                     recorded.add(op_key(p.run, position, round_, direction))
         wrong += [f"I3: {op} was recorded, and not done" for op in recorded - effects.keys() - self.done.keys()]
         wrong += [f"I1: {op} was written, and not recorded" for op in effects.keys() - recorded]
-        calls = Counter(kind for kind, _ in {(e.kind, e.key) for e in world.outside("bank").effects})
-        wrong += [f"I1: {kind} took effect at the bank {n} times" for kind, n in calls.items() if n > 1]
         return sorted(wrong)
 
 
